@@ -1,0 +1,39 @@
+# The two commands of the README are `make demo` and `make test`; each does all its own set-up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench venv peers clean
+
+demo: venv       ## the whole path, from a Dockerfile to curl
+	scripts/apt-need demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -I examples/demo/demo.py
+
+test: lint peers ## lint, types, import contracts, and every test on the real kernel
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: venv       ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv peers ## veloci beside its peers, medians and ratios of one run
+	scripts/apt-need bench
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/runtime.py
+
+peers: venv      ## the Debian packages that the tests use
+	scripts/apt-need test
+
+venv: $(VENV)/.done
+$(VENV)/.done: pyproject.toml scripts/apt-need
+	scripts/apt-need venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip >=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m compileall -q src
+	touch $@
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

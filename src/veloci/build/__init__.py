@@ -1,0 +1,1 @@
+"""Takes a Dockerfile and a context, gives an image."""

@@ -1,0 +1,1 @@
+"""Takes an image configuration and options, gives config.json. Pure."""

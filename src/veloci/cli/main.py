@@ -1,0 +1,139 @@
+"""Find the command, import its module, call it, print the failure."""
+
+from __future__ import annotations
+
+import sys
+
+from veloci.errors import InvalidInput, VelociError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What is typed: module and function, below veloci.cli. Only the module asked for is imported.
+COMMANDS = {
+    "build": "build:build",
+    "copy": "copy:copy",
+    "create": "run:create",
+    "exec": "exec:exec",
+    "export": "export:export",
+    "help": "help:help",
+    "history": "images:history",
+    "images": "images:images",
+    "import": "images:import_",
+    "inspect": "inspect:inspect",
+    "kill": "containers:kill",
+    "load": "archive:load",
+    "login": "login:login",
+    "logout": "login:logout",
+    "logs": "logs:logs",
+    "network attach": "network:attach",
+    "network bridge": "network:bridge",
+    "network create": "network:create",
+    "network detach": "network:detach",
+    "network inspect": "network:inspect",
+    "network ls": "network:ls",
+    "network namespace": "network:namespace",
+    "network rm": "network:rm",
+    "network show": "network:show",
+    "port": "containers:port",
+    "ps": "ps:ps",
+    "pull": "pull:pull",
+    "push": "push:push",
+    "registry serve": "registry:serve",
+    "rename": "containers:rename",
+    "restart": "containers:restart",
+    "rm": "containers:rm",
+    "rmi": "images:rmi",
+    "run": "run:run",
+    "save": "archive:save",
+    "start": "containers:start",
+    "stop": "containers:stop",
+    "tag": "images:tag",
+    "unpack": "unpack:unpack",
+    "version": "help:version",
+    "wait": "containers:wait",
+}
+_CONTAINER = "create exec export inspect kill logs port rename restart rm run start stop wait"
+ALIASES = {
+    "container ls": "ps",
+    "image ls": "images",
+    "network list": "network ls",
+    "network remove": "network rm",
+    **{
+        f"container {name}": name
+        for name in "create exec export inspect kill logs port rename restart rm run start stop wait".split()
+    },
+    **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},
+    "image rm": "rmi",
+}
+GROUPS = {name.partition(" ")[0] for name in (*COMMANDS, *ALIASES) if " " in name}
+FAILURE = {"run": 125}  # docker's exit status when the engine fails; 1 for the others
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status.
+
+    words: the command line without the program's name; None takes sys.argv.
+    """
+    words = sys.argv[1:] if words is None else words
+    name = ""
+    try:
+        name, rest = _split(_global_options(list(words)))
+        return _function(name)(rest)
+    except VelociError as error:
+        print(f"veloci: {escaped(str(error))}", file=sys.stderr)
+        if error.hint:
+            print(f"  try: {escaped(error.hint)}", file=sys.stderr)
+        return FAILURE.get(name, 1) if error.exit_status is None else error.exit_status
+    except BrokenPipeError:
+        return 141  # as a program that SIGPIPE ended
+    except KeyboardInterrupt:
+        return 130
+
+
+def escaped(text: str) -> str:
+    """`text` on one line, with every control character shown and none obeyed: it may come from a registry or a tar."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if c != "\n" else "; " for c in text)
+
+
+def _global_options(words: list[str]) -> list[str]:
+    """Take the options before the command: they choose our directories."""
+    from os import environ
+
+    variables = {"--root": "VELOCI_ROOT", "--runroot": "VELOCI_RUN"}
+    while words and words[0].startswith("-"):
+        flag, equals, value = words[0].partition("=")
+        if flag in ("--version", "-v", "--help", "-h"):
+            return ["version", "--short"] if flag in ("--version", "-v") else ["help", *words[1:]]
+        if flag not in variables:
+            raise InvalidInput("unknown option", where=flag, hint="veloci --help")
+        if not equals and len(words) < 2:
+            raise InvalidInput("needs a directory", where=flag)
+        from os.path import abspath
+
+        environ[variables[flag]] = abspath(value if equals else words[1])
+        words = words[1 if equals else 2 :]
+    return words or ["help"]
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """The command's name, of one word or two, and its own words."""
+    size = 2 if words[0] in GROUPS else 1
+    name = " ".join(words[:size])
+    name = ALIASES.get(name, name)
+    if name in COMMANDS:
+        return name, words[size:]
+    if size == 2 and (len(words) == 1 or words[1].startswith("-")):
+        return "help", [words[0]]
+    raise InvalidInput(f"no command {name!r}", hint="veloci --help")
+
+
+def _function(name: str) -> Callable[[list[str]], int]:
+    """The command, imported, as a function of its words."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    __import__(f"veloci.cli.{module}")
+    command = getattr(sys.modules[f"veloci.cli.{module}"], attribute)
+    from veloci.cli.options import call
+
+    return lambda words: call(command, words, program=f"veloci {name}")

@@ -1,0 +1,1 @@
+"""Blobs by digest, names for some of them, leases and collection; on disk an OCI image layout."""

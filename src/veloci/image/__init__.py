@@ -1,0 +1,1 @@
+"""An image, wherever it is: its documents read together, converted, checked."""

@@ -1,0 +1,1 @@
+"""Linux as Python functions: the only ctypes in the tree. Takes descriptors and paths, raises OSError."""

@@ -1,0 +1,1 @@
+"""Namespaces, links, addresses, published ports: takes a lease, gives a connected container."""

@@ -1,0 +1,1 @@
+"""The distribution protocol: takes references and descriptors, gives byte streams."""

@@ -1,0 +1,1 @@
+"""The embedded registry: an ASGI application over a storage driver."""

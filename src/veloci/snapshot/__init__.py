@@ -1,0 +1,1 @@
+"""Layers to a mounted root file system, by drivers with one contract."""

@@ -1,0 +1,1 @@
+"""The places an image can be, and copy from any to any."""

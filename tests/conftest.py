@@ -1,0 +1,39 @@
+"""Fixtures for tests on the real kernel. A missing feature skips; --no-skips fails instead."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Two slow cores: the time an example takes says nothing.
+settings.register_profile("veloci", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+settings.load_profile("veloci")
+
+FEATURES = {
+    "root": lambda: os.geteuid() == 0,
+    "namespaces": lambda: subprocess.run(["unshare", "-mpf", "true"], check=False, capture_output=True).returncode == 0,
+    "overlay": lambda: "overlay" in Path("/proc/filesystems").read_text(),
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a missing kernel feature or tool fails the test")
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("needs"):
+        for feature in mark.args:
+            there = FEATURES[feature]() if feature in FEATURES else shutil.which(feature)
+            if not there:
+                (pytest.fail if item.config.getoption("--no-skips") else pytest.skip)(f"this host lacks {feature}")
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch):
+    """Veloci's data and run directories, of this test alone; commands started by the test use them too."""
+    monkeypatch.setenv("VELOCI_ROOT", str(tmp_path / "data"))
+    monkeypatch.setenv("VELOCI_RUN", str(tmp_path / "run"))
+    return tmp_path
