@@ -1,0 +1,72 @@
+"""Media types of both families, and what they say.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md
+https://distribution.github.io/distribution/spec/manifest-v2-2/
+"""
+
+from __future__ import annotations
+
+OCI = "application/vnd.oci."
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+LAYER_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+LAYER_FOREIGN_GZIP = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+EMPTY = "application/vnd.oci.empty.v1+json"
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_TAR = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
+INDEXES = (INDEX, DOCKER_LIST)
+CONFIGS = (CONFIG, DOCKER_CONFIG)
+
+# Docker's type on the left, OCI's on the right: what conversion swaps.
+PAIRS = (
+    (DOCKER_MANIFEST, MANIFEST),
+    (DOCKER_LIST, INDEX),
+    (DOCKER_CONFIG, CONFIG),
+    (DOCKER_LAYER, LAYER_GZIP),
+    (DOCKER_LAYER_TAR, LAYER),
+    (DOCKER_LAYER_ZSTD, LAYER_ZSTD),
+    (DOCKER_FOREIGN, LAYER_FOREIGN_GZIP),
+)
+
+
+def is_manifest(media_type: str) -> bool:
+    """Whether a document of this type is one image's manifest."""
+    return media_type in MANIFESTS
+
+
+def is_index(media_type: str) -> bool:
+    """Whether a document of this type lists manifests."""
+    return media_type in INDEXES
+
+
+def is_layer(media_type: str) -> bool:
+    """Whether a blob of this type is a file system layer."""
+    return media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
+
+
+def compression(media_type: str) -> str:
+    """What the type promises of a layer's bytes: "gzip", "zstd", or "" for a plain tar. The bytes may differ."""
+    for kind in ("gzip", "zstd"):
+        if media_type.endswith(("+" + kind, "." + kind)):
+            return kind
+    return ""
+
+
+def converted(media_type: str, to: str) -> str:
+    """The same thing's type in the other family, or the type itself if it has none. to: "oci" or "docker"."""
+    for docker, oci in PAIRS:
+        if media_type in (docker, oci):
+            return oci if to == "oci" else docker
+    return media_type
