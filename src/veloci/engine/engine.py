@@ -1,0 +1,62 @@
+"""Every part of veloci over one pair of directories, each made when it is first used."""
+
+from __future__ import annotations
+
+from veloci import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from veloci.content.names import Names
+    from veloci.content.store import Store
+    from veloci.engine.builds import Builds
+    from veloci.engine.containers import Containers
+    from veloci.engine.images import Images
+    from veloci.network.networks import Networks
+    from veloci.snapshot import Snapshots
+
+# attribute: module, class, its directory below the data directory ("" takes the engine itself)
+_PARTS = {
+    "store": ("veloci.content.store", "Store", "content"),
+    "names": ("veloci.content.names", "Names", "content"),
+    "snapshots": ("veloci.snapshot", "Snapshots", "snapshots"),
+    "networks": ("veloci.network.networks", "Networks", "networks"),
+    "images": ("veloci.engine.images", "Images", ""),
+    "containers": ("veloci.engine.containers", "Containers", ""),
+    "builds": ("veloci.engine.builds", "Builds", ""),
+}
+
+
+class Engine:
+    """The verbs' one object: `Engine().images.pull("debian")`, `Engine().run("debian", "true")`.
+
+    root: what lasts, default paths.data(). run: what a reboot may lose, default paths.run().
+    forks: whether this process is a short-lived command of ours with one thread, from which a container's
+        monitor may be forked; any other program's monitors start in an interpreter of their own.
+    """
+
+    store: Store
+    names: Names
+    snapshots: Snapshots
+    networks: Networks
+    images: Images
+    containers: Containers
+    builds: Builds
+
+    def __init__(self, root: str | None = None, run: str | None = None, *, forks: bool = False) -> None:
+        self.root = root or paths.data()
+        self.run_root = run or paths.run()
+        self.forks = forks
+
+    def __getattr__(self, name: str) -> Any:
+        """Make a part at its first use."""
+        if name not in _PARTS:
+            raise AttributeError(f"Engine has no attribute {name!r}")
+        import sys
+
+        module, kind, directory = _PARTS[name]
+        __import__(module)
+        part = getattr(sys.modules[module], kind)(f"{self.root}/{directory}" if directory else self)
+        setattr(self, name, part)
+        return part

@@ -1,0 +1,76 @@
+"""Threads: order, bounds, failures in their place, nothing left running."""
+
+import threading
+import time
+
+import pytest
+
+from veloci.engine.tasks import ahead, parallel
+
+
+def test_results_come_in_the_order_of_the_items():
+    def slow_first(item):
+        time.sleep(0.05 if item == 0 else 0)
+        return item * item
+
+    assert list(parallel(slow_first, range(6))) == [0, 1, 4, 9, 16, 25]
+
+
+def test_no_more_than_the_limit_work_at_once():
+    working, most = 0, 0
+    lock = threading.Lock()
+
+    def work(_):
+        nonlocal working, most
+        with lock:
+            working += 1
+            most = max(most, working)
+        time.sleep(0.01)
+        with lock:
+            working -= 1
+
+    list(parallel(work, range(10), limit=3))
+    assert most == 3
+
+
+def test_after_a_failure_nothing_more_begins():
+    begun = []
+
+    def fail(item):
+        begun.append(item)
+        time.sleep(0.02)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="0"):
+        list(parallel(fail, range(100), limit=2))
+    assert len(begun) <= 4
+
+
+def test_ahead_gives_the_same_items_and_the_failure_in_its_place():
+    def items():
+        yield 1
+        yield 2
+        raise OSError("gone")
+
+    got = []
+    with pytest.raises(OSError, match="gone"):
+        got.extend(ahead(items()))
+    stream = ahead(items())
+    assert [next(stream), next(stream)] == [1, 2]
+    with pytest.raises(OSError, match="gone"):
+        next(stream)
+
+
+def test_a_reader_that_stops_early_stops_the_thread():
+    made = []
+
+    def items():
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    stream = ahead(items(), depth=2)
+    next(stream)
+    stream.close()
+    assert len(made) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
