@@ -56,7 +56,7 @@ def parse(text: str) -> Platform:
 
 
 def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether an image for `offered` runs on `wanted`: as docker, an unnamed variant fits any, arm64 is v8, arm is v7."""
+    """Whether an image for `offered` runs on `wanted`. As in docker, no variant fits any; arm64 is v8, arm v7."""
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return False
     usual = {"arm64": "v8", "arm": "v7"}.get(wanted.architecture)
