@@ -1,0 +1,121 @@
+"""Stages over chunks: what goes in comes out, or Corrupt."""
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import random
+import subprocess
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veloci.errors import Corrupt, InvalidInput
+from veloci.layer.stream import Hashed, Verified, compressed, decompressed
+from veloci.spec.digest import of
+
+DATA = random.Random(1).randbytes(100_000) + b"veloci " * 200_000
+PACK = {
+    "gzip": lambda data: gzip.compress(data, 1),
+    "zstd": zstandard.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "plain": bytes,
+}
+
+
+def cut(data, size):
+    return (data[i : i + size] for i in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("size", [1 << 16, 4097])
+def test_every_compression_is_found_by_its_content(kind, size):
+    assert b"".join(decompressed(cut(PACK[kind](DATA), size))) == DATA
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_members_that_follow_each_other_are_one_stream(kind):
+    assert b"".join(decompressed(cut(PACK[kind](b"one ") + PACK[kind](b"two"), 1))) == b"one two"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+@pytest.mark.parametrize("end", [-1, -9, 40])
+def test_a_cut_stream_is_corrupt(kind, end):
+    with pytest.raises(Corrupt):
+        list(decompressed([PACK[kind](DATA)[:end]]))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+def test_bytes_after_the_stream_are_corrupt(kind):
+    with pytest.raises(Corrupt):
+        list(decompressed([PACK[kind](DATA), b"and more"]))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2"])
+def test_a_bomb_comes_one_chunk_at_a_time(kind):
+    bomb = PACK[kind](bytes(20 << 20))
+    assert max(map(len, decompressed([bomb]))) <= 1 << 20
+
+
+def test_a_zstd_bomb_comes_in_bounded_pieces():
+    bomb = zstandard.compress(bytes(300 << 20))
+    assert max(map(len, decompressed([bomb]))) <= 64 << 20
+
+
+def test_a_zstd_frame_may_not_ask_for_a_huge_window():
+    huge = bytes.fromhex("28b52ffd 00 f8 010000")  # a window of 2 GiB
+    with pytest.raises(Corrupt, match="zstd stream: expected valid data"):
+        list(decompressed([huge + bytes(20)]))
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_in_only_corrupt_comes_out(tail):
+    for kind in ("gzip", "zstd", "xz", "bzip2"):
+        with contextlib.suppress(Corrupt):
+            list(decompressed([PACK[kind](b"x")[:9], tail]))
+
+
+@pytest.mark.parametrize(("kind", "tool"), [("gzip", ["gzip", "-dc"]), ("zstd", ["zstd", "-dc"])])
+def test_what_is_compressed_others_can_read_and_it_is_reproducible(kind, tool):
+    once = b"".join(compressed([DATA], kind))
+    assert once == b"".join(compressed(cut(DATA, 70_001), kind))
+    assert len(once) < len(DATA) // 5
+    assert b"".join(decompressed([once])) == DATA
+    if kind == "gzip":
+        assert once[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+        assert subprocess.run(tool, input=once, capture_output=True, check=True).stdout == DATA
+
+
+def test_an_unknown_compression_or_level_is_refused():
+    with pytest.raises(InvalidInput, match="cannot compress with 'lz4'"):
+        list(compressed([b""], "lz4"))
+    with pytest.raises(InvalidInput, match="gzip has no level 9"):
+        list(compressed([b""], "gzip", 9))
+
+
+def test_hashed_counts_and_digests_what_passes():
+    hashed = Hashed([b"ab", b"c"])
+    assert b"".join(hashed) == b"abc"
+    assert (hashed.size, hashed.digest) == (3, of(b"abc"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"abcd", f"{of(b'abc')}: expected 3 bytes, got more"),
+        (b"ab", f"{of(b'abc')}: expected 3 bytes, got 2"),
+        (b"abd", f"content: expected {of(b'abc')}, got {of(b'abd')}"),
+    ],
+)
+def test_verified_checks_what_its_consumer_left_unread(sent, message):
+    with pytest.raises(Corrupt) as caught, Verified(cut(sent, 1), of(b"abc"), 3) as checked:
+        next(checked)
+    assert str(caught.value) == message
+
+
+def test_a_digest_of_an_unknown_algorithm_cannot_be_verified():
+    with pytest.raises(InvalidInput, match="digest algorithm 'blake3' is not registered"):
+        Verified([], "blake3:abcd")
