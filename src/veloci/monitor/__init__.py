@@ -1,1 +1,1 @@
-"""One small process a container: stdio, log, terminal, exit status."""
+"""One small process a container. Takes a bundle, a root file system and a lease; gives stdio, a log, an exit record."""
