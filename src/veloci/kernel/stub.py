@@ -1,11 +1,16 @@
-"""A program that does nothing but execve: the last executable of ours that a container can see.
+r"""A program that waits, filters itself and calls execve: the last executable of ours that a container can see.
 
 Before the user's program starts, /proc/self/exe must not be the host's python: a
 `#!/proc/self/exe` script would run it inside the container, and a file descriptor of
 it could be opened for writing once it has ended (CVE-2019-5736). So the child first
-executes this stub from a sealed memfd. It is about 180 bytes: an ELF header, one program
-header, and the code below, which calls execve(argv[1], argv + 2, envp) and exits with
-the error number when that fails. Starting it costs 0.3 ms; a second interpreter, 10.
+executes this stub from a sealed memfd: an ELF header, one program header, and the code
+below. Starting it costs 0.3 ms; a second interpreter, 10. What it does, with argv:
+
+    argv[0]  "-", and the number of a descriptor as one byte: read a byte from it first,
+             then close it. A created container is this program in that read(2).
+    image    a seccomp filter may follow the code; it is loaded last, so that a profile
+             need allow nothing of ours but execve(2)
+    then     execve(argv[1], argv + 2, envp); the exit status is the error number
 """
 
 from __future__ import annotations
@@ -18,64 +23,120 @@ _CODE = {
     "x86_64": (
         62,  # EM_X86_64
         b"\x48\x8b\x4c\x24\x08"  # mov rcx, [rsp + 8]    argv[0]
-        b"\x80\x39\x2d"  # cmp byte [rcx], "-"         only when we started it:
-        b"\xb8\x08\x00\x00\x00"  # mov eax, 8          a script naming /proc/self/exe would loop
-        b"\x75\x1a"  # jne exit                         exit status 8, ENOEXEC
-        b"\x48\x8b\x04\x24"  # mov rax, [rsp]            argc
+        b"\x80\x39\x2d"  # cmp byte [rcx], "-"           only when we started it:
+        b"\x6a\x08\x58"  # push 8; pop rax               a script naming /proc/self/exe would loop
+        b"\x75\x5a"  # jne exit                          exit status 8, ENOEXEC
+        b"\x0f\xb6\x59\x01"  # movzx ebx, byte [rcx + 1] the descriptor to wait on
+        b"\x85\xdb"  # test ebx, ebx
+        b"\x74\x1a"  # je filter
+        b"\x6a\x00"  # push 0                            room for the byte
+        b"\x48\x89\xe6"  # mov rsi, rsp
+        b"\x89\xdf"  # mov edi, ebx
+        b"\x6a\x01\x5a"  # push 1; pop rdx
+        b"\x31\xc0"  # xor eax, eax                      read
+        b"\x0f\x05"  # syscall
+        b"\x59"  # pop rcx
+        b"\xff\xc8"  # dec eax
+        b"\x75\x3d"  # jne fail                          not one byte
+        b"\x89\xdf"  # mov edi, ebx
+        b"\x6a\x03\x58"  # push 3; pop rax               close
+        b"\x0f\x05"  # syscall
+        b"\x48\x8d\x15\x3a\x00\x00\x00"  # filter: lea rdx, [rip + data]
+        b"\x66\x83\x3a\x00"  # cmp word [rdx], 0         no filter
+        b"\x74\x11"  # je run
+        b"\x6a\x01\x5f"  # push 1; pop rdi               SECCOMP_SET_MODE_FILTER
+        b"\x8b\x72\x04"  # mov esi, [rdx + 4]            flags
+        b"\xb8\x3d\x01\x00\x00"  # mov eax, 317          seccomp
+        b"\x0f\x05"  # syscall
+        b"\x85\xc0"  # test eax, eax
+        b"\x75\x18"  # jne fail
+        b"\x48\x8b\x04\x24"  # run: mov rax, [rsp]       argc
         b"\x48\x8b\x7c\x24\x10"  # mov rdi, [rsp + 16]   path = argv[1]
         b"\x48\x8d\x74\x24\x18"  # lea rsi, [rsp + 24]   argv + 2
         b"\x48\x8d\x54\xc4\x10"  # lea rdx, [rsp + rax * 8 + 16]   envp
         b"\x6a\x3b\x58"  # push 59; pop rax              execve
         b"\x0f\x05"  # syscall
-        b"\xf7\xd8"  # neg eax
-        b"\x89\xc7"  # mov edi, eax                      the error number
+        b"\xf7\xd8"  # fail: neg eax                     the error number
+        b"\x89\xc7"  # exit: mov edi, eax
         b"\x6a\x3c\x58"  # push 60; pop rax              exit
-        b"\x0f\x05",  # syscall
+        b"\x0f\x05\x66\x90",  # syscall; nop
     ),
     "aarch64": (
         183,  # EM_AARCH64
         pack(
-            "<15I",
+            "<36I",
             0xF94007E4,  # ldr x4, [sp, #8]              argv[0]
-            0x39400084,  # ldrb w4, [x4]
-            0x7100B49F,  # cmp w4, #"-"                  only when we started it:
+            0x39400085,  # ldrb w5, [x4]
+            0x7100B4BF,  # cmp w5, #"-"                  only when we started it:
             0xD2800100,  # mov x0, #8                    a script naming /proc/self/exe would loop
-            0x54000121,  # b.ne exit                     exit status 8, ENOEXEC
-            0xF94003E3,  # ldr x3, [sp]                  argc
+            0x540003A1,  # b.ne exit                     exit status 8, ENOEXEC
+            0x39400485,  # ldrb w5, [x4, #1]             the descriptor to wait on
+            0x34000165,  # cbz w5, filter
+            0x2A0503E0,  # mov w0, w5
+            0xD10043E1,  # sub x1, sp, #16               room for the byte
+            0xD2800022,  # mov x2, #1
+            0xD28007E8,  # mov x8, #63                   read
+            0xD4000001,  # svc #0
+            0xD1000400,  # sub x0, x0, #1
+            0xB5000260,  # cbnz x0, fail                 not one byte
+            0x2A0503E0,  # mov w0, w5
+            0xD2800728,  # mov x8, #57                   close
+            0xD4000001,  # svc #0
+            0x10000262,  # filter: adr x2, data
+            0x79400044,  # ldrh w4, [x2]
+            0x340000C4,  # cbz w4, run                   no filter
+            0xD2800020,  # mov x0, #1                    SECCOMP_SET_MODE_FILTER
+            0xB9400441,  # ldr w1, [x2, #4]              flags
+            0xD28022A8,  # mov x8, #277                  seccomp
+            0xD4000001,  # svc #0
+            0xB5000100,  # cbnz x0, fail
+            0xF94003E3,  # run: ldr x3, [sp]             argc
             0xF9400BE0,  # ldr x0, [sp, #16]             path = argv[1]
             0x910063E1,  # add x1, sp, #24               argv + 2
             0x910043E2,  # add x2, sp, #16
             0x8B030C42,  # add x2, x2, x3, lsl #3        envp
             0xD2801BA8,  # mov x8, #221                  execve
             0xD4000001,  # svc #0
-            0xCB0003E0,  # neg x0, x0                    the error number
-            0xD2800BA8,  # mov x8, #93                   exit
+            0xCB0003E0,  # fail: neg x0, x0              the error number
+            0xD2800BA8,  # exit: mov x8, #93
             0xD4000001,  # svc #0
+            0xD503201F,  # nop
         ),
     ),
 }
 _BASE, _HEADERS = 0x10000, 64 + 56
+_F_ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 
 
-def image(machine: str) -> bytes:
-    """The stub's ELF file for `machine` (os.uname().machine). Raises KeyError for one we have no code for."""
+def image(machine: str, bpf: bytes = b"", flags: int = 0) -> bytes:
+    """The stub's ELF file for `machine` (os.uname().machine). Raises KeyError for one we have no code for.
+
+    bpf: the seccomp filter it loads, an array of struct sock_filter; flags: SECCOMP_FILTER_FLAG_*.
+    """
     number, code = _CODE[machine]
-    size = _HEADERS + len(code)
+    program = _BASE + _HEADERS + len(code)
+    data = pack("<HHIQ", len(bpf) // 8, 0, flags, program + 16) + bpf  # struct sock_fprog, flags in its padding
+    size = _HEADERS + len(code) + len(data)
     header = pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, number, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0
     )
     segment = pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)  # PT_LOAD, read and execute
-    return header + segment + code
+    return header + segment + code + data
 
 
-def sealed() -> int:
+def sealed(bpf: bytes = b"", flags: int = 0) -> int:
     """A descriptor of the stub that nothing can write to: memfd_create(2), fcntl F_ADD_SEALS."""
     descriptor = os.memfd_create("stub", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, image(os.uname().machine))
-    fcntl.fcntl(descriptor, 1033, 0x1 | 0x2 | 0x4 | 0x8)  # F_ADD_SEALS: seal, shrink, grow, write
+    os.write(descriptor, image(os.uname().machine, bpf, flags))
+    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
     return descriptor
 
 
-def execute(stub: int, path: str, args: list[str], env: dict[str, str]) -> None:
+def arguments(path: str, args: list[str], wait: int = 0) -> list[bytes]:
+    """The stub's argv: it waits on descriptor `wait` (1 to 255; 0: does not), then becomes `path` with `args`."""
+    return [b"-" + bytes((wait,)).rstrip(b"\0"), os.fsencode(path), *map(os.fsencode, args)]
+
+
+def execute(stub: int, path: str, args: list[str], env: dict[str, str], wait: int = 0) -> None:
     """Become `path` by way of `stub`. Returns only by raising OSError; a failure inside the stub is its exit status."""
-    os.execve(stub, ["-", path, *args], env)
+    os.execve(stub, arguments(path, args, wait), env)
