@@ -1,0 +1,392 @@
+"""Networks: create and remove them, connect containers and disconnect them.
+
+    prepare ──▶ lease ──▶ attach ──▶ detach
+    address and ports     bridge, veth,      all of it gone; with the
+    are reserved          address, rules     last lease the bridge, too
+
+A lease is a plain dict, so it crosses processes as JSON; it is also a file, so whoever finds
+a dead container can take its network back (`reclaim`). The bridge and its rules appear
+with the first lease and go with the last: a host without containers looks as if veloci
+had never been there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import Conflict, InvalidInput, NotFound
+from veloci.kernel.netlink import Netlink, packed
+from veloci.network import bridges, firewall, links
+from veloci.network.addresses import parse_address, parse_cidr
+from veloci.network.namespace import Inside, failure
+from veloci.network.ports import Port, reserve
+from veloci.network.store import Network, Store, is_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from veloci.network.addresses import Subnet
+
+    Lease = dict[str, Any]
+
+DEFAULT = "bridge"
+_RESERVED = (DEFAULT, "host", "none", "default", "container")
+
+
+class Networks:
+    """The networks kept below `root`, and the namespace of the calling thread as the host's side of them."""
+
+    def __init__(self, root: str) -> None:
+        self._store = Store(root)
+        self._held: dict[tuple[str, str, str], list[socket]] = {}
+
+    # --- the networks themselves
+
+    def create(
+        self,
+        name: str,
+        *,
+        subnet: str | None = None,
+        gateway: str | None = None,
+        internal: bool = False,
+        labels: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Make a network; its bridge appears with its first container.
+
+        subnet: as in "10.99.0.0/24", None lets veloci choose. gateway: None is the first address.
+        internal: without a way out. Raises Conflict if the name or the subnet is taken, InvalidInput.
+        """
+        if not is_name(name):
+            raise InvalidInput(
+                f"{name!r} cannot name a network", hint="a letter or a digit, then letters, digits, _ . and -"
+            )
+        if name in _RESERVED:
+            raise Conflict(f"network {name} is predefined", hint="choose another name")
+        with self._store.lock(), _netlink() as net:
+            if self._store.read(name):
+                raise Conflict(f"network {name} exists already", hint=f"veloci network rm {name}")
+            network = bridges.plan(
+                net,
+                name,
+                taken=self._subnets(),
+                subnet=subnet_of(subnet, where="--subnet") if subnet else None,
+                gateway=gateway,
+                internal=internal,
+                labels=labels,
+            )
+            self._store.write(network)
+        return network
+
+    def get(self, name: str) -> Network:
+        """The network of that name or ID, or the only one whose ID starts so. Raises NotFound, Conflict."""
+        network = self._store.read(name) if is_name(name) else None
+        if network:
+            return network
+        if name == DEFAULT:
+            return self.default()
+        found = [network for network in self.all() if name and network.id.startswith(name)]
+        if len(found) > 1:
+            raise Conflict(f"{name} is the start of {len(found)} networks' IDs", hint="write more of it")
+        if not found:
+            raise NotFound(f"no network {name}", hint="list them: veloci network ls")
+        return found[0]
+
+    def all(self) -> list[Network]:
+        """Every network that has been made, by name."""
+        found = (self._store.read(name) for name in self._store.names())
+        return [network for network in found if network]
+
+    def default(self) -> Network:
+        """The network called "bridge", made if it is not there."""
+        network = self._store.read(DEFAULT)
+        if network:
+            return network
+        with self._store.lock(), _netlink() as net:
+            return self._read_or_default(net, DEFAULT)
+
+    def remove(self, name: str) -> Network:
+        """Remove a network. Raises NotFound, Conflict if it is predefined or somebody is connected."""
+        network = self.get(name)
+        if network.name == DEFAULT:
+            raise Conflict(
+                f"network {DEFAULT} is predefined", hint="it costs nothing: its bridge goes when nobody uses it"
+            )
+        with self._store.lock(), _netlink() as net:
+            holders = self._store.holders(network.name)
+            if holders:
+                names = ", ".join(sorted(container[:12] for container in holders.values()))
+                raise Conflict(f"network {network.name} is in use by {names}", hint="stop or remove them first")
+            bridges.lower(net, network)
+            self._store.remove(network.name)
+        return network
+
+    def leases(self, name: str) -> list[Lease]:
+        """The leases of a network, by address."""
+        return sorted(self._store.leases(name), key=lambda lease: str(lease["address"]))
+
+    # --- a container's connection
+
+    def prepare(
+        self,
+        network_name: str,
+        container_id: str,
+        *,
+        ports: Sequence[Port] = (),
+        address: str | None = None,
+        mac: str | None = None,
+    ) -> Lease:
+        """Reserve an address and `ports` for a container, and bring the network's bridge up.
+
+        Gives a lease: network, container, address, prefix, gateway ("" in an internal network), mac,
+        bridge, veth, mtu, ports (dicts: hostAddress, hostPort, containerPort, protocol), warnings (why
+        packets may not pass). A lease that the container had in this network before is taken back first.
+        Raises NotFound, InvalidInput, Conflict for an address or a port in use; nothing is left then.
+        """
+        if not is_name(container_id):
+            raise InvalidInput(f"{container_id!r} cannot name a container")
+        with self._store.lock(), _netlink() as net:
+            network = self._read_or_default(net, network_name)
+            if network.internal and ports:
+                raise InvalidInput(
+                    f"network {network.name} is internal, its containers publish no ports", where="--publish"
+                )
+            holders = self._store.holders(network.name)
+            for old in [held for held, container in holders.items() if container == container_id]:
+                self._give_back(net, network, old, container_id)
+                del holders[old]
+            held: list[socket] = []
+            try:
+                network, bridge = self._raised(net, network, empty=not holders)
+                lease = _lease(network, bridge, container_id, _free_address(network, holders, address), mac)
+                lease["ports"] = [_plain(port) for port in _reserve_all(ports, held)]
+                lease["warnings"] = [] if network.internal else _obstacles()
+                self._store.keep(lease)
+            except BaseException:
+                _close(held)
+                if not holders:
+                    bridges.lower(net, network)
+                raise
+        self._held[_key(lease)] = held
+        return lease
+
+    def attach(self, lease: Lease, netns: int) -> None:
+        """Connect the namespace `netns`, a descriptor: `lo` up, `eth0` with the lease's address, default route, ports.
+
+        Raises NotFound if the lease is gone, Conflict if the namespace has an eth0, HostError, Denied;
+        nothing but the lease is left then.
+        """
+        with _netlink() as net:
+            bridge = links.find(net, lease["bridge"])
+            if bridge is None or bridge.mac != lease["bridge_mac"]:
+                bridge = self._again(net, lease)
+            ports = _ports(lease)
+            try:
+                _plug(net, bridge, lease, netns)
+                if ports:
+                    with firewall.opened() as rules:
+                        firewall.publish(rules, lease["bridge"], ports, lease["address"])
+            except OSError as error:
+                links.remove(net, lease["veth"])
+                raise failure(f"connect {lease['container']} to network {lease['network']}", error) from error
+            except BaseException:
+                links.remove(net, lease["veth"])
+                raise
+
+    def detach(self, lease: Lease) -> None:
+        """Take a connection back: veth, ports, address; with the last one the bridge and its rules.
+
+        Whatever of it is gone already is well: after kill -9, after a reboot, a second time.
+        """
+        _close(self._held.pop(_key(lease), []))
+        network = self._store.read(lease["network"])
+        if network is None:
+            return
+        with self._store.lock(), _netlink() as net:
+            self._give_back(net, network, lease["address"], lease["container"])
+
+    def hold(self, lease: Lease) -> list[socket]:
+        """Sockets that keep the lease's published ports for us as long as they are open.
+
+        After `prepare` in this process they are its own, else new ones. Raises Conflict if a port was taken since.
+        """
+        key = _key(lease)
+        if key not in self._held:
+            self._held[key] = []
+            _reserve_all(_ports(lease), self._held[key])
+        return self._held.pop(key)
+
+    def reclaim(self, alive: Callable[[str], bool]) -> list[str]:
+        """Detach every lease whose container is not `alive`, remove bridges without leases. Returns the IDs."""
+        ended = []
+        for network in self.all():
+            for address, container in self._store.holders(network.name).items():
+                if not alive(container):
+                    with self._store.lock(), _netlink() as net:
+                        self._give_back(net, network, address, container)
+                    ended.append(container)
+            with self._store.lock(), _netlink() as net:
+                if not self._store.holders(network.name):
+                    bridges.lower(net, network)
+        return ended
+
+    # --- under the lock
+
+    def _read_or_default(self, net: Netlink, name: str) -> Network:
+        network = self._store.read(name)
+        if network is None and name == DEFAULT:
+            network = bridges.plan(net, name, taken=self._subnets())
+            self._store.write(network)
+        return network or self.get(name)
+
+    def _subnets(self) -> list[Subnet]:
+        return [network.range() for network in self.all()]
+
+    def _raised(self, net: Netlink, network: Network, *, empty: bool) -> tuple[Network, links.Link]:
+        """The network with its bridge, made if it is not there; rules that somebody flushed are put up again."""
+        link = bridges.find(net, network)
+        if link and empty:  # of a process that died midway: what it lacks nobody knows
+            bridges.lower(net, network)
+            link = None
+        if link is None:
+            taken = [other.range() for other in self.all() if other.name != network.name]
+            raised, link = bridges.bring_up(net, network, empty=empty, taken=taken)
+            if raised != network:
+                self._store.write(raised)
+            return raised, link
+        with firewall.opened() as rules:
+            if not firewall.is_up(rules, network.link):
+                firewall.put_up(rules, network.link, network.range(), internal=network.internal)
+                for lease in self._store.leases(network.name):
+                    firewall.publish(rules, network.link, _ports(lease), lease["address"])
+        return network, link
+
+    def _again(self, net: Netlink, lease: Lease) -> links.Link:
+        """The bridge of a lease, made anew: somebody removed it since `prepare`."""
+        with self._store.lock():
+            network = self._store.read(lease["network"])
+            if network is None or self._store.lease(network.name, lease["address"], lease["container"]) is None:
+                raise NotFound(f"container {lease['container']} has no lease in network {lease['network']}")
+            network, link = self._raised(net, network, empty=False)
+            lease.update(bridge=link.name, bridge_mac=network.mac)
+            self._store.keep(lease)
+            return link
+
+    def _give_back(self, net: Netlink, network: Network, address: str, container: str) -> None:
+        """Undo a lease; its file goes last, so that whoever dies midway leaves what `reclaim` finds."""
+        if self._store.holders(network.name) == {address: container}:
+            bridges.lower(net, network)
+        elif lease := self._store.lease(network.name, address, container):
+            with firewall.opened() as rules:
+                firewall.unpublish(rules, lease["bridge"], _ports(lease))
+                links.remove(net, lease["veth"])
+        self._store.release(network.name, address, container)
+
+
+def _netlink() -> Netlink:
+    try:
+        return Netlink()
+    except OSError as error:
+        raise failure("speak with the kernel about links", error) from error
+
+
+def _key(lease: Lease) -> tuple[str, str, str]:
+    return lease["network"], lease["address"], lease["container"]
+
+
+def _ports(lease: Lease) -> list[Port]:
+    return [Port.convert(port) for port in lease["ports"]]
+
+
+def _obstacles() -> list[str]:
+    with firewall.opened() as rules:
+        return firewall.obstacles(rules)
+
+
+def _plain(port: Port) -> dict[str, Any]:
+    return {
+        "hostAddress": port.host_address,
+        "hostPort": port.host_port,
+        "containerPort": port.container_port,
+        "protocol": port.protocol,
+    }
+
+
+def _close(sockets: list[socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def _reserve_all(ports: Sequence[Port], held: list[socket]) -> list[Port]:
+    """Reserve `ports`; the sockets go to `held`, those of the first ones also when a later one fails."""
+    found = []
+    for port in ports:
+        actual, taken = reserve(port)
+        held.append(taken)
+        found.append(actual)
+    return found
+
+
+def _lease(network: Network, bridge: links.Link, container: str, address: str, mac: str | None) -> Lease:
+    return {
+        "network": network.name,
+        "container": container,
+        "address": address,
+        "prefix": network.range().prefix,
+        "gateway": "" if network.internal else network.gateway,
+        "mac": mac or (b"\x02\x76" + packed(address)).hex(":"),  # an address keeps its MAC: no stale ARP entries
+        "mtu": bridge.mtu,
+        "bridge": bridge.name,
+        "bridge_mac": network.mac,
+        "veth": f"veth{os.urandom(4).hex()}",
+    }
+
+
+def _free_address(network: Network, holders: Mapping[str, str], wanted: str | None) -> str:
+    """An address of the network that nobody has. Raises Conflict, InvalidInput."""
+    pool = network.range()
+    if wanted is None:
+        free = (pool.address(index) for index in range(1, pool.size - 1))
+        found = next((each for each in free if each not in holders and each != network.gateway), None)
+        if found is None:
+            raise Conflict(
+                f"network {network.name} has no free address in {pool}", hint="make one with a larger --subnet"
+            )
+        return found
+    wanted = parse_address(wanted, where="--ip")
+    if not 0 < pool.index(wanted) < pool.size - 1:
+        raise InvalidInput(f"{wanted} is not an address of a host in {pool} of network {network.name}", where="--ip")
+    if wanted in holders or wanted == network.gateway:
+        owner = f"container {holders[wanted][:12]}" if wanted in holders else "the gateway"
+        raise Conflict(f"address {wanted} of network {network.name} is in use by {owner}")
+    return wanted
+
+
+def _plug(net: Netlink, bridge: links.Link, lease: Lease, netns: int) -> None:
+    """Make the veth pair and set up its end in `netns`. Raises OSError."""
+    interface = "eth0"
+    with Inside(netns):
+        inner = Netlink()
+        ipv6 = os.path.exists("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        if ipv6:  # for links to come; `lo` keeps ::1
+            firewall.sysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+    with inner:
+        if links.find(inner, interface):
+            raise Conflict(f"container {lease['container']} has an interface {interface} already")
+        links.add_veth(net, lease["veth"], bridge=bridge, netns=netns, interface=interface, mac=lease["mac"])
+        end = links.find(inner, interface)
+        index = end.index if end else 0
+        requests = [links.set_up(1), links.set_up(index), links.add_address(index, lease["address"], lease["prefix"])]
+        if lease["gateway"]:
+            requests.append(links.add_default_route(index, lease["gateway"]))
+        inner.talk(*requests)
+
+
+def subnet_of(text: str, *, where: str) -> Subnet:
+    """`10.99.0.0/24` as a subnet; bits of a host are refused. Raises InvalidInput."""
+    address, subnet = parse_cidr(text, where=where)
+    if address != subnet.address(0):
+        raise InvalidInput(f"{text} names a host; its subnet is {subnet}", where=where, hint=f"{where} {subnet}")
+    return subnet
