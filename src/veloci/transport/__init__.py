@@ -1,1 +1,13 @@
-"""The places an image can be, and copy from any to any."""
+"""The places an image can be, and copy from any to any.
+
+place            what a place does; the protocols of sources, destinations and progress
+names            `docker://…`, `oci:…` and the others, as skopeo writes them, to places
+copy             one image, or all of an index, from a place to a place
+registry         docker://host/repository:tag
+store            the local store
+layout           oci:directory[:name]; oci-archive:file[:name] is the same in a tar
+directory        dir:directory, as skopeo lays it out
+docker_archive   docker-archive:file[:name], what `docker save` writes
+files            a folder or a tar file as named files, to be read
+tar              a tar file, written reproducibly
+"""

@@ -1,0 +1,80 @@
+"""`veloci pull`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.engine.engine import Engine
+    from veloci.registry.session import Session
+    from veloci.spec.reference import Reference
+
+
+def pull(
+    name: str,
+    /,
+    *,
+    all_tags: bool = False,
+    platform: str | None = None,
+    quiet: bool = False,
+    tls_verify: bool = True,
+) -> int:
+    """Download an image from a registry.
+
+    NAME is [HOST[:PORT]/]REPOSITORY[:TAG|@DIGEST]; without a tag it is "latest". Layers that are
+    here already are not downloaded, and an interrupted download goes on where it stopped.
+
+    -a, --all-tags         download every tag of the repository
+    --platform OS/ARCH     the image for this platform, not for this machine's
+    -q, --quiet            print the name only
+    --tls-verify BOOL      false takes any certificate, and plain HTTP (default: true; loopback may be plain)
+    """
+    from veloci.engine.engine import Engine
+    from veloci.errors import InvalidInput
+    from veloci.registry.client import Repository
+    from veloci.registry.session import Session
+    from veloci.spec.reference import Reference
+
+    reference = Reference.parse(name)
+    engine, session = Engine(), Session(tls_verify=tls_verify)
+    if not all_tags:
+        if not (reference.tag or reference.digest or quiet):
+            print("Using default tag: latest")
+        changed = _one(engine, session, reference.with_default_tag(), platform, quiet=quiet)
+    else:
+        if reference.tag or reference.digest:
+            raise InvalidInput(
+                "tag can't be used with --all-tags/-a", where="--all-tags", hint=reference.familiar_name()
+            )
+        tags = list(Repository(reference, session=session).tags())
+        done = [_one(engine, session, reference.replace(tag=tag), platform, quiet=quiet) for tag in tags]
+        changed = any(done)
+    shown = reference if all_tags else reference.with_default_tag()
+    if not quiet:
+        what = "Downloaded newer image" if changed else "Image is up to date"
+        print(f"Status: {what} for {shown.familiar()}")
+    print(str(shown))
+    return 0
+
+
+def _one(engine: Engine, session: Session, reference: Reference, platform: str | None, *, quiet: bool) -> bool:
+    """Pull one tag and tell how it goes. Whether anything changed."""
+    from veloci.cli.progress import progress
+    from veloci.engine.tasks import parallel
+    from veloci.spec.platform import parse
+    from veloci.transport.exchange import pull
+
+    if not quiet:
+        print(f"{reference.tag or reference.digest}: Pulling from {reference.repository}", flush=True)
+    with progress(quiet=quiet) as told:
+        done = pull(
+            engine.store,
+            engine.names,
+            reference,
+            session=session,
+            platform=parse(platform) if platform else None,
+            progress=told,
+            parallel=parallel,
+        )
+    if not quiet:
+        print(f"Digest: {done.digest}")
+    return done.changed

@@ -1,0 +1,99 @@
+"""dir:directory: an image as plain files, laid out as skopeo does: version, manifest.json, one file a digest."""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import NotFound
+from veloci.layer.stream import Hashed, Verified
+from veloci.spec import digest as digests
+from veloci.spec.document import loads
+from veloci.spec.image import Descriptor
+from veloci.transport.files import Folder, opened, read
+from veloci.transport.layout import finished
+from veloci.transport.place import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from veloci.spec.digest import Digest
+    from veloci.spec.reference import Reference
+    from veloci.transport.place import Chunks, Opened
+
+VERSION = b"Directory Transport Version: 1.1\n"
+
+
+class Directory(Place):
+    """The image in the directory `path`: both a source and a destination."""
+
+    packed = False
+
+    def __init__(self, path: str) -> None:
+        self.path, self.name = path, f"dir:{path}"
+        self._files = Folder(path)
+
+    def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
+        """See Source."""
+        if descriptor is not None:
+            own = f"{_name(descriptor.digest)}.manifest.json"
+            with opened(self._files, own) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
+                return descriptor, b"".join(checked)
+        if "manifest.json" not in self._files:
+            raise NotFound("there is no image (no manifest.json)", where=self.path)
+        raw = read(self._files, "manifest.json")
+        return Descriptor(media_type=_media_type(raw), digest=digests.of(raw), size=len(raw)), raw
+
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
+        """See Source."""
+        return opened(self._files, _name(descriptor.digest), start)
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        path = f"{self.path}/{_name(descriptor.digest)}"
+        return os.path.isfile(path) and os.path.getsize(path) == descriptor.size
+
+    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+        """See Destination."""
+        del origin
+        with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
+            self._write(checked, lambda: _name(finished(checked, descriptor.digest)))
+        return ""
+
+    def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """See Destination."""
+        hashed = Hashed(chunks)
+        self._write(hashed, lambda: _name(hashed.digest))
+        return Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self._write((raw,), lambda: f"{_name(descriptor.digest)}.manifest.json")
+
+    def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        del descriptor
+        self._write((VERSION,), lambda: "version")
+        self._write((raw,), lambda: "manifest.json")
+
+    def _write(self, chunks: Iterable[bytes], name: Callable[[], str]) -> None:
+        from veloci.transport.layout import stored
+
+        stored(self.path, chunks, name)
+
+
+def _name(digest: Digest) -> str:
+    """A file's name: skopeo leaves `sha256:` out."""
+    return digest.removeprefix("sha256:")
+
+
+def _media_type(raw: bytes) -> str:
+    """What the document says it is; an OCI document need not."""
+    from veloci.spec import media
+
+    try:
+        document = loads(raw)
+        found = str(document.get("mediaType") or "")
+    except (ValueError, AttributeError):
+        return media.MANIFEST  # whoever decodes it says what is wrong
+    return found or (media.INDEX if "manifests" in document else media.MANIFEST)

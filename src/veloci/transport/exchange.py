@@ -1,0 +1,78 @@
+"""Between the local store and a registry: what `pull` and `push` do."""
+
+from __future__ import annotations
+
+from veloci.errors import NotFound
+from veloci.transport.copy import copy, transfer
+from veloci.transport.registry import RegistryPlace
+from veloci.transport.store import StorePlace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from veloci.content.names import Names
+    from veloci.content.store import Store
+    from veloci.registry.session import Session
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+    from veloci.spec.platform import Platform
+    from veloci.spec.reference import Reference
+    from veloci.transport.place import Progress
+
+
+class Pulled:
+    """What a pull brought.
+
+    descriptor: of the image's manifest, which the name now stands for. digest: what the registry has under
+    the name, perhaps an index. changed: whether the name stood for something else before.
+    """
+
+    def __init__(self, reference: Reference, descriptor: Descriptor, digest: Digest, *, changed: bool) -> None:
+        self.reference, self.descriptor = reference, descriptor
+        self.digest, self.changed = digest, changed
+
+
+def pull(
+    store: Store,
+    names: Names,
+    reference: Reference,
+    *,
+    session: Session | None = None,
+    platform: Platform | None = None,
+    progress: Progress | None = None,
+    parallel: Callable[..., Iterable[Descriptor]] = map,
+) -> Pulled:
+    """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError."""
+    reference = reference.with_default_tag()
+    source = RegistryPlace(reference, session)
+    found, _raw = source.manifest()
+    destination = StorePlace(store, names, reference)
+    try:
+        before = names.get(str(reference)).digest
+    except NotFound:
+        before = ""
+    descriptor = transfer(source, destination, platform=platform, progress=progress, parallel=parallel)
+    return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
+
+
+def push(
+    store: Store,
+    names: Names,
+    descriptor: Descriptor,
+    reference: Reference,
+    *,
+    session: Session | None = None,
+    format: str | None = None,
+    progress: Progress | None = None,
+    parallel: Callable[..., Iterable[Descriptor]] = map,
+) -> Descriptor:
+    """Send the image `descriptor` to where `reference` says; an index with all it holds.
+
+    format: "oci" or "docker"; None keeps what it is. Returns what the registry now has under the name.
+    Raises Denied, Unavailable, InvalidInput, NotFound for a blob that the store lacks.
+    """
+    source = StorePlace(store, names, reference, descriptor)
+    return copy(
+        source, RegistryPlace(reference, session), format=format, all=True, progress=progress, parallel=parallel
+    )

@@ -1,0 +1,249 @@
+"""oci:directory[:name] and oci-archive:file[:name]: an OCI image layout, as a folder or in a tar.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from fcntl import LOCK_EX, flock
+
+from veloci.errors import HostError, InvalidInput, NotFound
+from veloci.layer.stream import Hashed, Verified
+from veloci.spec.document import dumps, loads
+from veloci.spec.image import REF_NAME, Descriptor, Index
+from veloci.transport.files import Archive, Folder, opened, read
+from veloci.transport.place import Place
+from veloci.transport.tar import Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from veloci.spec.digest import Digest
+    from veloci.spec.reference import Reference
+    from veloci.transport.files import Files
+    from veloci.transport.place import Chunks, Opened
+
+LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'  # byte for byte what skopeo writes
+CONTAINERD_NAME = "io.containerd.image.name"  # the whole name, in layouts that docker saved
+
+
+class LayoutSource(Place):
+    """An image in a layout.
+
+    name: its org.opencontainers.image.ref.name; "" is the only one there.
+    """
+
+    def __init__(self, files: Files, name: str = "") -> None:
+        """Raises NotFound, InvalidInput for what is no layout."""
+        self.files, self._wanted = files, name
+        self.name = f"{files.name}:{name}" if name else files.name
+        if "index.json" not in files:
+            raise NotFound("there is no OCI image layout (no index.json)", where=files.name)
+        self.index = Index.decode(read(files, "index.json"), name=f"{files.name}/index.json")
+
+    def __exit__(self, *_: object) -> None:
+        self.files.close()
+
+    def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
+        """See Source."""
+        found = descriptor or self._chosen()
+        with opened(self.files, _path(found.digest)) as chunks, Verified(chunks, found.digest, found.size) as checked:
+            raw = b"".join(checked)
+        bare = found.replace(annotations={}, platform=None) if descriptor is None else found
+        return bare, raw
+
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
+        """See Source."""
+        return opened(self.files, _path(descriptor.digest), start)
+
+    def _chosen(self) -> Descriptor:
+        entries = self.index.manifests
+        if self._wanted:
+            found = [e for e in entries if e.annotations.get(REF_NAME) == self._wanted]
+            if not found:
+                found = [e for e in entries if e.digest == self._wanted]
+        else:
+            found = list(entries)
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(sorted({e.annotations.get(REF_NAME, e.digest) for e in entries}))
+        if not found:
+            there = f"it has {names}" if names else "it has no image"
+            what = f"no image is named {self._wanted!r}" if self._wanted else there
+            raise NotFound(what, where=self.files.name, hint=there if self._wanted else "")
+        raise InvalidInput(f"more than one image is there: {names}", where=self.name, hint="name one: oci:DIR:NAME")
+
+
+class LayoutFolder(Place):
+    """A layout in a folder, as the place an image goes to; made if it is not there, and others may write it too."""
+
+    formats: tuple[str, ...] = ("oci",)
+
+    def __init__(self, path: str, name: str = "") -> None:
+        self.path, self._ref = path, name
+        self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        path = f"{self.path}/{_path(descriptor.digest)}"
+        return os.path.isfile(path) and os.path.getsize(path) == descriptor.size
+
+    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+        """See Destination."""
+        del origin
+        with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
+            self._store(checked, lambda: finished(checked, descriptor.digest))
+        return ""
+
+    def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """See Destination."""
+        hashed = Hashed(chunks)
+        self._store(hashed, lambda: hashed.digest)
+        return Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        if not self.has(descriptor):
+            self._store((raw,), lambda: descriptor.digest)
+
+    def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self.put_manifest(descriptor, raw)
+        if not os.path.exists(f"{self.path}/oci-layout"):
+            stored(self.path, (LAYOUT,), lambda: "oci-layout")
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flock(directory, LOCK_EX)  # one writer of index.json at a time
+            raw = dumps(indexed(self._index(), descriptor, self._ref))
+            stored(self.path, (raw,), lambda: "index.json")
+        finally:
+            os.close(directory)
+
+    def _index(self) -> dict[str, Any]:
+        try:
+            with open(f"{self.path}/index.json", "rb") as file:
+                raw = file.read()
+        except FileNotFoundError:
+            return {}
+        Index.decode(raw, name=f"{self.path}/index.json")
+        found: dict[str, Any] = loads(raw)
+        return found
+
+    def _store(self, chunks: Iterable[bytes], digest: Callable[[], Digest]) -> None:
+        stored(self.path, chunks, lambda: _path(digest()))
+
+
+class LayoutArchive(Place):
+    """A layout in a tar file, as the place an image goes to."""
+
+    formats: tuple[str, ...] = ("oci",)
+    serial = True
+
+    def __init__(self, path: str | int, name: str = "") -> None:
+        self._tar, self._ref = Writer(path), name
+        self.name = f"oci-archive:{path}"
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        return _path(descriptor.digest) in self._tar.names
+
+    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+        """See Destination."""
+        del origin
+        with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
+            self._tar.stream(lambda: _path(finished(checked, descriptor.digest)), checked)
+        return ""
+
+    def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """See Destination."""
+        hashed = Hashed(chunks)
+        self._tar.stream(lambda: _path(hashed.digest), hashed)
+        return Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self._tar.add(_path(descriptor.digest), raw)
+
+    def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self.put_manifest(descriptor, raw)
+        self._tar.add("index.json", dumps(indexed({}, descriptor, self._ref)))
+        self._tar.add("oci-layout", LAYOUT)
+        self._tar.done()
+
+
+def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> None:
+    """Write a file below `folder`, whole or not at all, synced before it appears; `name` is called for its name then.
+
+    Raises HostError, and what `chunks` and `name` raise.
+    """
+    from veloci.content.files import appear, write
+
+    aside = f"{folder}/.veloci-{os.getpid()}-{os.urandom(6).hex()}"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise HostError("write", error, where=folder) from error
+    try:
+        at = 0
+        for chunk in chunks:
+            write(file, chunk, at)
+            at += len(chunk)
+        target = f"{folder}/{name()}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        appear(file, aside, target)
+    except OSError as error:
+        raise HostError("write", error, where=folder) from error
+    finally:
+        os.close(file)
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+
+
+def indexed(index: dict[str, Any], descriptor: Descriptor, name: str, annotations: dict[str, str] | None = None) -> Any:
+    """An index.json in which `name` (or nothing) now stands for the descriptor; other entries stay as they are."""
+    entry: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    notes = {**(annotations or {}), **({REF_NAME: name} if name else {})}
+    if notes:
+        entry["annotations"] = notes
+    if descriptor.platform:
+        entry["platform"] = descriptor.platform.plain()
+    rest = [
+        other
+        for other in index.get("manifests") or []
+        if (other.get("annotations") or {}).get(REF_NAME, "") != name
+        or (not name and other.get("digest") != descriptor.digest)
+    ]
+    return {"schemaVersion": 2, **index, "manifests": [*rest, entry]}
+
+
+def folder(path: str, name: str = "") -> LayoutSource:
+    """The image `name` in the layout that is the directory `path`."""
+    return LayoutSource(Folder(path), name)
+
+
+def archive(path: str, name: str = "") -> LayoutSource:
+    """The image `name` in the layout that is in the tar file `path`."""
+    return LayoutSource(Archive(path), name)
+
+
+def finished(checked: Verified, digest: Digest) -> Digest:
+    """The digest of content that was read to its end, checked. Raises Corrupt."""
+    checked.finish()
+    return digest
+
+
+def _path(digest: Digest) -> str:
+    return f"blobs/{digest.replace(':', '/', 1)}"

@@ -1,0 +1,116 @@
+"""What a place does: sources give documents and blobs, destinations take them.
+
+A place is a context manager: what it opened is closed, what it began and did not finish is removed.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Protocol, Self, TypeAlias
+
+    from veloci.spec.image import Descriptor
+    from veloci.spec.reference import Reference
+
+    # opened(start): a context manager that gives a blob's chunks from byte `start` on
+    Opened: TypeAlias = Callable[[int], AbstractContextManager[Iterable[bytes]]]
+    Chunks: TypeAlias = AbstractContextManager[Iterator[bytes]]
+
+    class Progress(Protocol):
+        """Who is told how a copy goes. key: one piece of work, the first 12 digits of a digest."""
+
+        def start(self, key: str, text: str, total: int | None) -> None:
+            """Work of `total` bytes begins; `text` says which: "Pulling fs layer"."""
+
+        def advance(self, key: str, n: int) -> None:
+            """`n` more bytes are done."""
+
+        def done(self, key: str, text: str) -> None:
+            """It ended: "Pull complete", "Already exists"."""
+
+    class Source(Protocol):
+        """Where an image comes from."""
+
+        name: str  # as the user knows it
+        made_up: bool  # its manifest is ours to make, so plain layers may be compressed on the way
+
+        def __enter__(self) -> Self: ...
+        def __exit__(self, *_: object) -> None: ...
+
+        def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
+            """A manifest or index that an index holds, or (None) what the place names. Raises NotFound."""
+
+        def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
+            """A blob's bytes from `start` on. Raises NotFound."""
+
+        def origin(self) -> Reference | None:
+            """The repository it is in, from which a registry could take the blobs itself."""
+
+    class Destination(Protocol):
+        """Where an image goes. `put`s may run at once, unless `serial`."""
+
+        name: str
+        formats: tuple[str, ...]  # what it can hold: "oci", "docker"
+        packed: bool  # whether layers should be compressed here
+        serial: bool  # takes one blob at a time
+        words: tuple[str, str, str]  # that work on a layer began, that it ended, that it was needless
+
+        def __enter__(self) -> Self: ...
+        def __exit__(self, *_: object) -> None: ...
+
+        def has(self, descriptor: Descriptor) -> bool:
+            """Whether the blob is there already."""
+
+        def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+            """Take a blob. Returns what to say of it if that is not words[1]. Raises Corrupt if it is not right."""
+
+        def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+            """Take a blob whose digest is not known beforehand. Returns its descriptor."""
+
+        def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+            """Take a manifest that an index, still to come, holds."""
+
+        def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+            """Take the manifest or index that the place's name then stands for; the image is whole."""
+
+
+class Silent:
+    """A Progress that tells nobody."""
+
+    def start(self, key: str, text: str, total: int | None) -> None:
+        """Say nothing."""
+
+    def advance(self, key: str, n: int) -> None:
+        """Say nothing."""
+
+    def done(self, key: str, text: str) -> None:
+        """Say nothing."""
+
+
+class Place:
+    """What most places have in common."""
+
+    made_up = False
+    formats: tuple[str, ...] = ("oci", "docker")
+    packed = True
+    serial = False
+    words = ("Copying", "Copied", "Already exists")
+    name = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def origin(self) -> Reference | None:
+        """Nowhere that a registry could reach."""
+        return None
+
+
+def drain(chunks: Iterable[bytes]) -> None:
+    """Read to the end."""
+    for _chunk in chunks:
+        pass

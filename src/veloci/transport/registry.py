@@ -1,0 +1,72 @@
+"""docker://host/repository:tag: an image at a registry."""
+
+from __future__ import annotations
+
+from veloci.errors import NotFound
+from veloci.registry.client import Repository
+from veloci.transport.place import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from veloci.registry.session import Session
+    from veloci.spec.image import Descriptor
+    from veloci.spec.reference import Reference
+    from veloci.transport.place import Chunks, Opened
+
+
+class RegistryPlace(Place):
+    """The image `reference` at its registry."""
+
+    words = ("Pushing", "Pushed", "Layer already exists")
+
+    def __init__(self, reference: Reference, session: Session | None = None) -> None:
+        self.reference = reference.with_default_tag()
+        self.name = self.reference.familiar()
+        self.repository = Repository(self.reference, session=session)
+        self._root: tuple[Descriptor, bytes] | None = None
+
+    def origin(self) -> Reference | None:
+        """The repository itself."""
+        return self.reference
+
+    def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
+        """See Source."""
+        if descriptor:
+            return self.repository.manifest(descriptor.digest)
+        if self._root is None:
+            self._root = self.repository.manifest()
+        return self._root
+
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
+        """See Source."""
+        return self.repository.blob(descriptor, start)
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        return self.repository.has(descriptor)
+
+    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+        """See Destination. A blob of another repository of the same registry is mounted."""
+        here = self.reference
+        if origin and origin.registry == here.registry and origin.repository != here.repository:
+            try:
+                if self.repository.mount(descriptor, origin.repository):
+                    return f"Mounted from {origin.repository}"
+            except NotFound:
+                pass  # not every registry can
+        self.repository.upload(descriptor, opened)
+        return ""
+
+    def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """See Destination."""
+        return self.repository.adopt(chunks, media_type)
+
+    def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self.repository.put_manifest(raw, descriptor.media_type, descriptor.digest)
+
+    def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        self.repository.put_manifest(raw, descriptor.media_type, self.reference.tag or descriptor.digest)
