@@ -37,3 +37,17 @@ def roots(tmp_path, monkeypatch):
     monkeypatch.setenv("VELOCI_ROOT", str(tmp_path / "data"))
     monkeypatch.setenv("VELOCI_RUN", str(tmp_path / "run"))
     return tmp_path
+
+
+@pytest.fixture
+def own_netns():
+    """The test, and what it starts, is in a network namespace of its own until its end; `lo` is down there."""
+    from veloci.kernel.process import CLONE_NEWNET, setns, unshare
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        unshare(CLONE_NEWNET)
+        yield
+    finally:
+        setns(home, CLONE_NEWNET)
+        os.close(home)
