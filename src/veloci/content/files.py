@@ -1,0 +1,72 @@
+"""Files that appear whole and last: written aside under a lock, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def made(path: str) -> None:
+    """Make the directory `path` and those above it, for us alone."""
+    if not os.path.isdir(path):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+@contextmanager
+def temporary(root: str) -> Generator[tuple[int, str]]:
+    """A new file in the store's ingest/, locked so that a collection spares it; gone at the end unless renamed."""
+    made(f"{root}/ingest")
+    path = f"{root}/ingest/new-{os.getpid()}-{os.urandom(6).hex()}"
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flock(file, LOCK_EX)
+        if is_at(file, path):
+            break
+        os.close(file)  # a collection came between open and lock
+    try:
+        yield file, path
+    finally:
+        if is_at(file, path):
+            os.unlink(path)
+        os.close(file)
+
+
+def is_at(file: int, path: str) -> bool:
+    """Whether `path` is still a name of the open `file`."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(file)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def write(file: int, data: bytes, at: int) -> None:
+    """Write all of `data` at offset `at`."""
+    rest = memoryview(data)
+    while rest:
+        size = os.pwrite(file, rest, at)
+        rest, at = rest[size:], at + size
+
+
+def appear(file: int, path: str, target: str) -> None:
+    """Give the written file at `path` its name `target`: its bytes are on the disk before the name is."""
+    os.fdatasync(file)
+    os.rename(path, target)
+    directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def replace(root: str, target: str, data: bytes) -> None:
+    """Write `data` to `target` below the store's `root`: the old content or the new, also after a power cut."""
+    with temporary(root) as (file, path):
+        write(file, data, 0)
+        appear(file, path, target)

@@ -1,0 +1,141 @@
+"""Names of images: one file each in refs/, and index.json after them for other tools.
+
+`docker.io/library/debian:12` is the file `refs/docker.io/library/debian/:12`, which holds the
+descriptor. A component of a repository never starts with `:` or `@`, so files and directories
+do not collide.
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import HostError, InvalidInput, NotFound
+from veloci.spec.image import REF_NAME, Descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Names:
+    """The names in the store at directory `root`. A name is str(Reference): registry/repository:tag."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def get(self, name: str) -> Descriptor:
+        """What `name` stands for. Raises NotFound, InvalidInput for what cannot be a name."""
+        try:
+            with open(self._path(name), "rb", buffering=0) as file:
+                raw = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"no image is named {name}", hint=f"veloci pull {name}") from None
+        return Descriptor.decode(raw, name=self._path(name))
+
+    def set(self, name: str, descriptor: Descriptor) -> None:
+        """Let `name` stand for `descriptor`, whatever it stood for before. Raises InvalidInput, HostError."""
+        from veloci.content.files import made, replace
+        from veloci.content.ingest import lay_out
+        from veloci.spec.document import dumps
+
+        path = self._path(name)
+
+        def change() -> None:
+            made(os.path.dirname(path))
+            replace(self.root, path, dumps(descriptor.plain()))
+
+        made(self.root)
+        lay_out(self.root)
+        self._changed(name, descriptor, change)
+
+    def remove(self, name: str) -> None:
+        """Forget `name`; the content stays until it is collected. Raises NotFound."""
+        path = self._path(name)
+
+        def change() -> None:
+            os.unlink(path)
+            directory = os.path.dirname(path)
+            while directory != f"{self.root}/refs":
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    return  # not empty
+                directory = os.path.dirname(directory)
+
+        self.get(name)
+        self._changed(name, None, change)
+
+    def all(self) -> Iterator[tuple[str, Descriptor]]:
+        """Every name and its descriptor, sorted by name."""
+        base = f"{self.root}/refs"
+        found = []
+        for directory, _directories, files in os.walk(base):
+            repository = directory[len(base) + 1 :]
+            found += [repository + (file if repository else file.lstrip(":")) for file in files if file[0] in ":@"]
+        for name in sorted(found):
+            try:
+                yield name.removesuffix(":"), self.get(name)
+            except NotFound:
+                continue  # removed meanwhile
+
+    def _path(self, name: str) -> str:
+        head, slash, last = name.rpartition("/")
+        cut = min((at for at in (last.find(":"), last.find("@")) if at >= 0), default=len(last))
+        repository, leaf = f"{head}{slash}{last[:cut]}", last[cut:] or ":"
+        right = all(part not in ("", ".", "..") and part[0] not in ":@" for part in repository.split("/"))
+        if not right or "\0" in name or not name.isascii() or len(leaf) > 240:
+            raise InvalidInput(f"{name!r} cannot be a name", hint="registry/repository:tag")
+        return f"{self.root}/refs/{repository}/{leaf}"
+
+    def _changed(self, name: str, descriptor: Descriptor | None, change: Callable[[], None]) -> None:
+        """Make one change to refs/ and let index.json follow, under the lock.
+
+        index.stale marks the time in between: who finds it after a crash writes the index anew.
+        """
+        from fcntl import LOCK_EX, flock
+
+        stale = f"{self.root}/index.stale"
+        lock = os.open(f"{self.root}/index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(lock, LOCK_EX)
+            anew = os.path.exists(stale)
+            os.close(os.open(stale, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            change()
+            self._index(None if anew else (name, descriptor))
+            os.unlink(stale)
+        except FileNotFoundError:
+            raise NotFound(f"no image is named {name}") from None
+        except OSError as error:
+            raise HostError(f"name {name}", error) from error
+        finally:
+            os.close(lock)
+
+    def _index(self, changed: tuple[str, Descriptor | None] | None) -> None:
+        """Write index.json: with one entry changed, or from refs/ if None."""
+        from veloci.content.files import replace
+        from veloci.spec.document import dumps, loads
+
+        path = f"{self.root}/index.json"
+        entries: list[dict[str, object]] | None = None
+        if changed:
+            entries = _entries(path, loads, changed[0])
+        if changed is None or entries is None:
+            entries = [_entry(name, descriptor) for name, descriptor in self.all()]
+        elif changed[1]:
+            entries.append(_entry(changed[0], changed[1]))
+        replace(self.root, path, dumps({"schemaVersion": 2, "manifests": entries}))
+
+
+def _entries(path: str, loads: Callable[[bytes], object], without: str) -> list[dict[str, object]] | None:
+    """The index's entries but those named `without`; None if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            index = loads(file.read())
+        assert isinstance(index, dict)
+        return [entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) != without]
+    except (FileNotFoundError, ValueError, KeyError, AssertionError, AttributeError):
+        return None
+
+
+def _entry(name: str, descriptor: Descriptor) -> dict[str, object]:
+    return descriptor.replace(annotations={**descriptor.annotations, REF_NAME: name}).plain()
