@@ -10,11 +10,11 @@ import re
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from veloci.errors import Conflict, HostError, InvalidInput, NotFound, VelociError
+from veloci.errors import Conflict, HostError, InvalidInput, VelociError
 from veloci.registry import protocol
 from veloci.registry.server import handlers
 from veloci.registry.server.handlers import Refused
-from veloci.registry.server.storage import Storage
+from veloci.registry.server.storage import Missing, Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,11 +131,10 @@ def _unknown(path: str) -> Refused:
 
 
 def _refused(error: VelociError) -> Refused:
-    if isinstance(error, NotFound):
-        code = "MANIFEST_UNKNOWN" if "manifest" in str(error) else "NAME_UNKNOWN"
-        return Refused(404, "BLOB_UNKNOWN" if "blob" in str(error) else code, str(error))
+    if isinstance(error, Missing):
+        return Refused(404, error.code, str(error))
     if isinstance(error, InvalidInput):
-        return Refused(400, "DIGEST_INVALID" if "digest" in str(error) else "MANIFEST_INVALID", str(error))
+        return Refused(400, "DIGEST_INVALID", str(error))
     if isinstance(error, Conflict):
         return Refused(409, "BLOB_UPLOAD_INVALID", str(error))
     if isinstance(error, HostError) and error.hint:

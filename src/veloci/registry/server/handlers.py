@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
+from veloci.errors import InvalidInput
 from veloci.layer.stream import CHUNK
 from veloci.registry import protocol
 from veloci.registry.server.manifests import Accepted
@@ -88,7 +89,10 @@ async def put_manifest(storage: Storage, request: Request, name: str, reference:
         if digest != reference:
             raise Refused(400, "DIGEST_INVALID", f"the manifest's digest is {digest}, not {reference}")
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip() or _declared(raw)
-    accepted = Accepted(raw, media_type, digest)
+    try:
+        accepted = Accepted(raw, media_type, digest)
+    except InvalidInput as error:
+        raise Refused(400, "MANIFEST_INVALID", str(error)) from None
     await to_thread(_require, storage, name, accepted)
     await to_thread(storage.put_manifest, name, digest, media_type, raw, tag)
     headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
 
 
+class Missing(NotFound):
+    """What was asked for is not here; `code` is the specification's word for it."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code.lower().replace("_", " "))
+        self.code = code
+
+
 class Storage:
     """The registry in the directory `root`. Names, tags and digests must be checked by the caller."""
 
@@ -50,7 +58,7 @@ class Storage:
 
     def blob(self, name: str, digest: Digest) -> str:
         """The path of a repository's blob. Raises NotFound."""
-        return self._there(f"{self.repository(name)}/_blobs/{_path(digest)}", f"blob {digest}")
+        return self._there(f"{self.repository(name)}/_blobs/{_path(digest)}", "BLOB_UNKNOWN")
 
     def mount(self, name: str, digest: Digest, source: str) -> bool:
         """Give `name` the blob that `source` has. False if it has not."""
@@ -70,9 +78,9 @@ class Storage:
     def manifest(self, name: str, reference: str) -> tuple[Digest, str, bytes]:
         """Digest, media type and bytes of the manifest with this tag or digest. Raises NotFound."""
         directory = self.repository(name)
-        digest = reference if ":" in reference else self._text(f"{directory}/_tags/{reference}", "manifest unknown")
-        media_type = self._text(f"{directory}/_types/{_path(digest)}", "manifest unknown")
-        with open(self._there(f"{directory}/_manifests/{_path(digest)}", "manifest unknown"), "rb") as file:
+        digest = reference if ":" in reference else self._text(f"{directory}/_tags/{reference}", "MANIFEST_UNKNOWN")
+        media_type = self._text(f"{directory}/_types/{_path(digest)}", "MANIFEST_UNKNOWN")
+        with open(self._there(f"{directory}/_manifests/{_path(digest)}", "MANIFEST_UNKNOWN"), "rb") as file:
             return digest, media_type, file.read()
 
     def has_manifest(self, name: str, digest: Digest) -> bool:
@@ -92,10 +100,10 @@ class Storage:
     def remove_manifest(self, name: str, digest: Digest, subject: Digest | None) -> None:
         """Take a manifest, its tags, and its entry among its subject's referrers. Raises NotFound."""
         directory = self.repository(name)
-        path = self._there(f"{directory}/_types/{_path(digest)}", "manifest unknown")
+        path = self._there(f"{directory}/_types/{_path(digest)}", "MANIFEST_UNKNOWN")
         for tag in self.tags(name):
-            with suppress(FileNotFoundError):
-                if self._text(f"{directory}/_tags/{tag}", "") == digest:
+            with suppress(FileNotFoundError, Missing):
+                if self._text(f"{directory}/_tags/{tag}", "MANIFEST_UNKNOWN") == digest:
                     os.unlink(f"{directory}/_tags/{tag}")
         os.unlink(path)
         with suppress(FileNotFoundError):
@@ -107,11 +115,11 @@ class Storage:
 
     def remove_tag(self, name: str, tag: str) -> None:
         """Forget a tag; its manifest stays. Raises NotFound."""
-        os.unlink(self._there(f"{self.repository(name)}/_tags/{tag}", "manifest unknown"))
+        os.unlink(self._there(f"{self.repository(name)}/_tags/{tag}", "MANIFEST_UNKNOWN"))
 
     def tags(self, name: str) -> list[str]:
         """A repository's tags, sorted. Raises NotFound for a repository that does not exist."""
-        self._there(f"{self.repository(name)}/_manifests", f"repository {name} is not known to this registry")
+        self._there(f"{self.repository(name)}/_manifests", "NAME_UNKNOWN")
         return _listed(f"{self.repository(name)}/_tags")
 
     def names(self) -> list[str]:
@@ -152,7 +160,7 @@ class Storage:
     @contextmanager
     def upload(self, name: str, upload: str) -> Iterator[Upload]:
         """An upload of this repository, for one request at a time. Raises NotFound, Conflict."""
-        path = self._there(f"{self.repository(name)}/_uploads/{upload}", "blob upload unknown")
+        path = self._there(f"{self.repository(name)}/_uploads/{upload}", "BLOB_UPLOAD_UNKNOWN")
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             flock(file, LOCK_EX | LOCK_NB)
@@ -164,17 +172,17 @@ class Storage:
 
     # -- files
 
-    def _there(self, path: str, what: str) -> str:
+    def _there(self, path: str, code: str) -> str:
         if not os.path.exists(path):
-            raise NotFound(what)
+            raise Missing(code)
         return path
 
-    def _text(self, path: str, missing: str) -> str:
+    def _text(self, path: str, code: str) -> str:
         try:
             with open(path, encoding="utf-8") as file:
                 return file.read()
         except FileNotFoundError:
-            raise NotFound(missing) from None
+            raise Missing(code) from None
 
     def _write(self, path: str, data: bytes) -> None:
         made(os.path.dirname(path))
