@@ -14,7 +14,7 @@ from veloci.network.store import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from veloci.kernel.netlink import Netlink
 
@@ -83,17 +83,20 @@ def group(network: Network) -> int:
     return int(network.mac.replace(":", "")[4:], 16) & 0x7FFFFFFF or 1
 
 
-def bring_up(net: Netlink, network: Network, *, empty: bool, taken: Sequence[Subnet]) -> tuple[Network, links.Link]:
+def bring_up(
+    net: Netlink, network: Network, *, empty: bool, taken: Callable[[], Sequence[Subnet]]
+) -> tuple[Network, links.Link]:
     """Make the bridge with its address and rules. Returns the network as it then is, and the bridge.
 
     empty: nobody has an address, so a pool that we chose may be chosen again if it is taken by now.
+    taken: gives the subnets of the other networks then.
     Raises Conflict if the subnet is taken, OSError. Nothing is left after a failure.
     """
     subnet = network.range()
     if any(subnet.overlaps(other) for other in pools.in_use(net)):
         if not (network.chosen and empty):
             check_free(net, subnet, ())
-        subnet = pools.choose(net, taken)
+        subnet = pools.choose(net, taken())
         network = network.replace(subnet=str(subnet), gateway=subnet.address(1))
     network, link = _made(net, network, pools.outward_mtu(net))
     try:
@@ -128,7 +131,8 @@ def lower(net: Netlink, network: Network) -> None:
     if find(net, network):
         with firewall.opened() as rules:  # the kernel frees the rules while the links go: half the time
             firewall.take_down(rules, network.link)
-            links.remove_group(net, group(network))
+            if not links.remove_group(net, group(network)):  # made by hand, or regrouped
+                links.remove(net, network.link)
 
 
 def _free_name(net: Netlink) -> str:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from veloci.kernel.netlink import Request
 
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 20, 22, 24, 26
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 19, 20, 22, 24, 26
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _GROUP, _NET_NS_FD, _PEER_NETNS = 1, 3, 4, 5, 10, 18, 27, 28, 37
 _UP = 1  # IFF_UP
 _MAIN, _UNIVERSE, _ON_LINK, _UNICAST, _BOOT = 254, 0, 253, 1, 3  # a route's table, scopes, type, protocol
-_INET, _INET6, _UNSPECIFIED = 2, 10, 0
+_INET, _INET6, _BRIDGE, _UNSPECIFIED = 2, 10, 7, 0
 
 NAME_LIMIT = 15  # bytes of a link's name: IFNAMSIZ - 1
 
@@ -117,6 +117,14 @@ def add_veth(net: Netlink, name: str, *, bridge: Link, netns: int, interface: st
     values = text(_IFNAME, name) + mtu + u32(_MASTER, bridge.index) + u32(_GROUP, bridge.group)
     values += nested(_LINKINFO, text(1, "veth"), nested(2, peer))
     net.talk((_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _info(up=True) + values))
+
+
+def reflect(net: Netlink, name: str) -> None:
+    """Let a bridge send back through the port `name` what came from it (hairpin mode)."""
+    port = find(net, name)
+    if port:
+        head = pack("=BxHiII", _BRIDGE, 0, port.index, 0, 0)
+        net.talk((_SETLINK, 0, head + nested(12, attribute(4, b"\1"))))  # IFLA_PROTINFO, IFLA_BRPORT_MODE
 
 
 def remove(net: Netlink, name: str) -> bool:

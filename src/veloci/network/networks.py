@@ -107,13 +107,22 @@ class Networks:
         with self._store.lock(), _netlink() as net:
             return self._read_or_default(net, DEFAULT)
 
-    def remove(self, name: str) -> Network:
-        """Remove a network. Raises NotFound, Conflict if it is predefined or somebody is connected."""
-        network = self.get(name)
-        if network.name == DEFAULT:
-            raise Conflict(
-                f"network {DEFAULT} is predefined", hint="it costs nothing: its bridge goes when nobody uses it"
-            )
+    def remove(self, name: str) -> None:
+        """Remove a network, also one whose file is damaged.
+
+        Raises NotFound, Conflict if it is predefined or somebody is connected.
+        """
+        predefined = Conflict(f"network {name} is predefined", hint="leave it: unused it costs nothing")
+        try:
+            network = None if name in _RESERVED else self.get(name)
+        except InvalidInput:  # damaged
+            with self._store.lock():
+                if self._store.holders(name):
+                    raise
+                self._store.remove(name)
+            return
+        if network is None or network.name == DEFAULT:
+            raise predefined
         with self._store.lock(), _netlink() as net:
             holders = self._store.holders(network.name)
             if holders:
@@ -121,7 +130,6 @@ class Networks:
                 raise Conflict(f"network {network.name} is in use by {names}", hint="stop or remove them first")
             bridges.lower(net, network)
             self._store.remove(network.name)
-        return network
 
     def leases(self, name: str) -> list[Lease]:
         """The leases of a network, by address."""
@@ -186,6 +194,7 @@ class Networks:
             try:
                 _plug(net, bridge, lease, netns)
                 if ports:
+                    links.reflect(net, lease["veth"])  # it may ask for its own published port
                     with firewall.opened() as rules:
                         firewall.publish(rules, lease["bridge"], ports, lease["address"])
             except OSError as error:
@@ -241,8 +250,16 @@ class Networks:
             self._store.write(network)
         return network or self.get(name)
 
-    def _subnets(self) -> list[Subnet]:
-        return [network.range() for network in self.all()]
+    def _subnets(self, but: str = "") -> list[Subnet]:
+        """The subnets of all networks but one; a damaged network has none."""
+        found = []
+        for name in self._store.names():
+            try:
+                network = self._store.read(name)
+                found += [network.range()] if network and name != but else []
+            except InvalidInput:
+                continue
+        return found
 
     def _raised(self, net: Netlink, network: Network, *, empty: bool) -> tuple[Network, links.Link]:
         """The network with its bridge, made if it is not there; rules that somebody flushed are put up again."""
@@ -251,8 +268,7 @@ class Networks:
             bridges.lower(net, network)
             link = None
         if link is None:
-            taken = [other.range() for other in self.all() if other.name != network.name]
-            raised, link = bridges.bring_up(net, network, empty=empty, taken=taken)
+            raised, link = bridges.bring_up(net, network, empty=empty, taken=lambda: self._subnets(network.name))
             if raised != network:
                 self._store.write(raised)
             return raised, link
@@ -283,6 +299,7 @@ class Networks:
                 firewall.unpublish(rules, lease["bridge"], _ports(lease))
                 links.remove(net, lease["veth"])
         self._store.release(network.name, address, container)
+        _close(self._held.pop((network.name, address, container), []))
 
 
 def _netlink() -> Netlink:

@@ -50,7 +50,7 @@ def in_use(net: Netlink) -> list[Subnet]:
 
 def _name_servers() -> Iterator[str]:
     try:
-        with open("/etc/resolv.conf", encoding="ascii", errors="replace") as file:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
             lines = file.readlines()
     except OSError:
         return

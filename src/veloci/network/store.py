@@ -49,7 +49,7 @@ class Lock:
     """
 
     def __init__(self, root: str) -> None:
-        self._paths = (f"{root}/lock", "/proc/thread-self/ns/net")
+        self._paths = (f"{root}/.lock", "/proc/thread-self/ns/net")
         self._held: list[int] = []
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class Store:
         try:
             return Network.decode(raw, name=path)
         except InvalidInput as error:
-            error.hint = f"remove it: rm {path}"
+            error.hint = f"remove it: veloci network rm {name}"
             raise
 
     def write(self, network: Network) -> None:
