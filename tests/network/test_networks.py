@@ -64,6 +64,18 @@ def test_a_published_port_answers_on_every_way_to_the_host(connected, outside):
     assert ask("127.0.0.1", 8001) == ""
 
 
+def test_a_thousand_ports_are_published_and_taken_back(networks, connected):
+    before = footprint()
+    box, lease = connected("one", ports=parse("20000-20999:30000-30999"))
+    box.serve(30999)
+    assert ask("127.0.0.1", 20999) == "172.17.0.1"
+    networks.prepare("bridge", "other")
+    networks.detach(lease)
+    assert "elements" not in sh("nft list ruleset")
+    networks.reclaim(lambda _container: False)
+    assert footprint() == before
+
+
 def test_udp_is_published_too(connected):
     one, _ = connected("one", ports=parse("5300:53/udp"))
     one.serve(53, kind=socket.SOCK_DGRAM)

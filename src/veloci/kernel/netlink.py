@@ -117,7 +117,7 @@ class Netlink:
         self._socket.close()
 
     def talk(self, *requests: Request) -> list[bytes]:
-        """Send `requests` in one datagram; the kernel does them in order, all of them even if one fails.
+        """Send `requests`, a hundred at most, in one datagram; the kernel does them in order, also after a failure.
 
         Returns the payloads of what it answered beside acknowledgements. Raises the first failure
         as OSError, with the kernel's own explanation as its text when there is one; its attribute

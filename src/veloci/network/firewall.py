@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 _NUMBERS = {"tcp": nft.TCP, "udp": nft.UDP, "sctp": nft.SCTP}
 _LOOPBACK = (packed("127.0.0.0"), 8)
+_AT_ONCE = 500  # ports a transaction: a netlink message has to fit the socket's buffer
 _RAW, _DSTNAT, _FILTER, _SRCNAT = -300, -100, 0, 100  # priorities
 
 
@@ -88,16 +89,18 @@ def publish(net: Netlink, link: str, ports: Sequence[Port], address: str) -> Non
     What an ended container left is replaced: whoever publishes holds the port (`ports.reserve`).
     """
     sysctl(f"/proc/sys/net/ipv4/conf/{link}/route_localnet", "1")
-    batch = nft.Batch(link)
-    for port in ports:
-        batch.element(*_element(port), _value(port, address))
-    try:
-        batch.commit(net)
-    except OSError as error:
-        if error.errno not in (EEXIST, EBUSY):
-            raise
-        unpublish(net, link, ports)
-        batch.commit(net)
+    for start in range(0, len(ports), _AT_ONCE):
+        part = ports[start : start + _AT_ONCE]
+        batch = nft.Batch(link)
+        for port in part:
+            batch.element(*_element(port), _value(port, address))
+        try:
+            batch.commit(net)
+        except OSError as error:
+            if error.errno not in (EEXIST, EBUSY):
+                raise
+            unpublish(net, link, part)
+            batch.commit(net)
 
 
 def unpublish(net: Netlink, link: str, ports: Sequence[Port]) -> None:
