@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from time import monotonic
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError
 
 from veloci.errors import Corrupt, Denied, InvalidInput, NotFound, Unavailable, Unsupported
 from veloci.layer.stream import CHUNK
 from veloci.registry import protocol
-from veloci.registry.session import TRIES, Session, document, passing, unreachable
+from veloci.registry.session import TRIES, Session, document, joined, passing, unreachable
 from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec.image import Descriptor
@@ -158,7 +158,7 @@ class Repository:
             names = _strings(raw, key, where)
             link = protocol.next_page(response.headers.get("Link"))
             yield names, link
-            url = urljoin(url, link or "")
+            url = joined(url, link or "", where)
             if urlsplit(url).netloc != urlsplit(self.base).netloc:
                 raise Denied(f"the registry's next page is at {urlsplit(url).netloc}", where=where)
         raise InvalidInput("the registry's list does not end", where=where)

@@ -17,6 +17,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationParseError,
     MaxRetryError,
+    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     SSLError,
@@ -44,6 +45,7 @@ CONNECT, STALL = 10.0, 60.0  # seconds to connect; of silence
 SMALL = 64 << 10  # bytes of an unread body that are read, so that the connection can serve again
 AGENT = "veloci"
 _REDIRECT = (301, 302, 303, 307, 308)
+_LATER = (429, 500, 502, 503, 504)
 
 
 class Session:
@@ -78,10 +80,11 @@ class Session:
         if is_loopback(name) or not self._verify:
             try:
                 self._once("GET", f"{found}/v2/", None, {}, Timeout(CONNECT, read=CONNECT)).close()
-            except (SSLError, ProtocolError, SilentError):
-                found = f"http://{host}"
             except HTTPError as error:
-                raise unreachable(error, host) from None
+                if isinstance(error, (SSLError, ProtocolError, SilentError)) and not gone(error):
+                    found = f"http://{host}"
+                else:
+                    raise unreachable(error, host) from None
         self._origins[registry] = found
         return found
 
@@ -118,7 +121,7 @@ class Session:
         response = self._answered(method, url, auth, scope, headers or {}, body, where)
         try:
             if response.status not in ok:
-                raise refused(response, where)
+                raise refused(response, where, urlsplit(auth.origin).netloc)
             yield response
         finally:
             release(response)
@@ -145,21 +148,25 @@ class Session:
                     raise unreachable(error, host, where) from None
                 self.pause(failures, None)
                 continue
-            if response.status in _REDIRECT and method in ("GET", "HEAD"):
-                redirects += 1
-                url = self._redirected(response, url, auth, redirects, where)
-            elif response.status == 401 and challenges < 2 and same_origin(url, auth.origin):
-                challenges += 1
-                if not auth.learn(response.headers.get("WWW-Authenticate"), scope):
-                    return response
-            elif response.status == 429 or response.status in (500, 502, 503, 504):
-                failures += 1
-                if failures >= TRIES:
-                    return response
-                self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")))
-            else:
+            last = True
+            try:
+                if response.status in _REDIRECT and method in ("GET", "HEAD"):
+                    redirects += 1
+                    last, url = False, self._redirected(response, url, auth, redirects, where)
+                elif response.status == 401 and challenges < 2 and same_origin(url, auth.origin):
+                    challenges += 1
+                    last = not auth.learn(response.headers.get("WWW-Authenticate"), scope)
+                elif response.status in _LATER and failures + 1 < TRIES:
+                    failures += 1
+                    last = False
+            except VelociError:
+                release(response)
+                raise
+            if last:
                 return response
             release(response)
+            if response.status in _LATER:
+                self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")))
 
     def pause(self, failures: int, asked: float | None) -> None:
         """Wait before the next try: what the registry asked for, or twice as long as the last time, with jitter."""
@@ -171,7 +178,7 @@ class Session:
         return {**headers, "Authorization": value} if value else headers
 
     def _redirected(self, response: BaseHTTPResponse, url: str, auth: Auth, count: int, where: str) -> str:
-        target = urljoin(url, response.headers.get("Location", ""))
+        target = joined(url, response.headers.get("Location", ""), where)
         if count > REDIRECTS:
             raise InvalidInput(f"{urlsplit(url).netloc} redirects more than {REDIRECTS} times", where=where)
         check_target(target, auth.origin, where)
@@ -183,7 +190,7 @@ class Session:
             try:
                 response = self._once(method, url, body, headers)
                 try:
-                    if response.status not in (429, 500, 502, 503, 504) or attempt == TRIES:
+                    if response.status not in _LATER or attempt == TRIES:
                         return response.status, document(response, urlsplit(url).netloc)
                 finally:
                     release(response)
@@ -215,7 +222,7 @@ class Session:
             )
         except MaxRetryError as error:
             if isinstance(error.reason, HTTPError):
-                raise error.reason from None
+                raise error.reason from error.reason.__cause__
             raise
         except (LocationParseError, UnicodeError, ValueError) as error:
             raise InvalidInput(f"{url[:200]!r} is no address: {error}") from None
@@ -236,6 +243,14 @@ def check_target(url: str, origin: str, where: str) -> None:
         raise Denied(f"the registry points to the inner address {target.netloc}", where=where)
 
 
+def joined(url: str, target: str, where: str) -> str:
+    """Where `target`, found at `url`, leads. Raises InvalidInput for what is no address."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise InvalidInput(f"the registry points to {target[:200]!r}", where=where) from None
+
+
 def same_origin(url: str, origin: str) -> bool:
     """Whether credentials for `origin` may go to `url`: the same scheme, host and port."""
     return url == origin or url.startswith(origin + "/")
@@ -251,14 +266,13 @@ def document(response: BaseHTTPResponse, where: str) -> bytes:
     return bytes(data)
 
 
-def refused(response: BaseHTTPResponse, where: str) -> VelociError:
-    """The error an answer stands for, in the registry's words. where: what was asked for."""
+def refused(response: BaseHTTPResponse, where: str, host: str) -> VelociError:
+    """The error an answer stands for, in the words of the registry at `host`. where: what was asked for."""
     try:
         body = document(response, where)
     except (HTTPError, InvalidInput):
         body = b""
-    host = urlsplit(str(response.url or "")).netloc
-    return protocol.failure(response.status, body, response.headers, where=where, host=host or "the registry")
+    return protocol.failure(response.status, body, response.headers, where=where, host=host)
 
 
 def release(response: BaseHTTPResponse) -> None:
@@ -275,7 +289,12 @@ def release(response: BaseHTTPResponse) -> None:
 
 def passing(error: HTTPError) -> bool:
     """Whether another try may help: the connection was cut or silent, not refused."""
-    return isinstance(error, (ProtocolError, SilentError)) and not isinstance(error, NewConnectionError)
+    return isinstance(error, (ProtocolError, SilentError)) and not gone(error)
+
+
+def gone(error: HTTPError) -> bool:
+    """Whether nobody was there to connect to."""
+    return isinstance(error, (NewConnectionError, NameResolutionError))
 
 
 def unreachable(error: HTTPError, host: str, where: str = "") -> VelociError:

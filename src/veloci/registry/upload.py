@@ -6,14 +6,14 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-
 from __future__ import annotations
 
 from contextlib import suppress
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from urllib3.exceptions import HTTPError
 
 from veloci.errors import Corrupt, NotFound, VelociError
 from veloci.layer.stream import Hashed
 from veloci.registry import protocol
-from veloci.registry.session import TRIES, check_target, passing, refused, release, unreachable
+from veloci.registry.session import TRIES, check_target, joined, passing, refused, release, unreachable
 from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
@@ -124,12 +124,12 @@ def _taken(repository: Repository, response: BaseHTTPResponse, address: str, whe
             if response.status == 401 and not auth.learn(
                 response.headers.get("WWW-Authenticate"), repository.scope("pull,push")
             ):
-                raise refused(response, where)
+                raise refused(response, where, repository.reference.registry)
             from urllib3.exceptions import ProtocolError
 
             raise ProtocolError(f"the registry answered {response.status}")
         if response.status not in (201, 202, 204):
-            raise refused(response, where)
+            raise refused(response, where, repository.reference.registry)
         return _location(repository, response, address)
     finally:
         release(response)
@@ -164,6 +164,6 @@ def _finish(repository: Repository, address: str, descriptor: Descriptor) -> Non
 
 def _location(repository: Repository, response: BaseHTTPResponse, url: str) -> str:
     """The absolute address in Location; the present one if there is none."""
-    address = urljoin(url, response.headers.get("Location", ""))
+    address = joined(url, response.headers.get("Location", ""), str(repository.reference))
     check_target(address, repository.session.origin(repository.reference.registry), str(repository.reference))
     return address

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     class Progress(Protocol):
         """Who is told how a copy goes. key: one piece of work, the first 12 digits of a digest."""
 
-        def start(self, key: str, text: str, total: int | None) -> None:
+        def start(self, key: str, text: str, total: int | None, /) -> None:
             """Work of `total` bytes begins; `text` says which: "Pulling fs layer"."""
 
-        def advance(self, key: str, n: int) -> None:
+        def advance(self, key: str, n: int, /) -> None:
             """`n` more bytes are done."""
 
-        def done(self, key: str, text: str) -> None:
+        def done(self, key: str, text: str, /) -> None:
             """It ended: "Pull complete", "Already exists"."""
 
     class Source(Protocol):

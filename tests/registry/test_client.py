@@ -1,0 +1,478 @@
+"""Our client against our registry, Debian's, and registries that misbehave."""
+
+import json
+import os
+import subprocess
+import time
+from contextlib import nullcontext
+
+import pytest
+from peers import Built, Scripted, Serving, digest
+
+from veloci.errors import Corrupt, Denied, InvalidInput, NotFound, Unavailable, Unsupported
+from veloci.layer.stream import Verified
+from veloci.registry.client import Repository
+from veloci.registry.credentials import Credentials
+from veloci.registry.session import Session
+from veloci.spec import media
+from veloci.spec.image import Descriptor
+from veloci.spec.reference import Reference
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+BLOB = Descriptor(media_type=media.LAYER_GZIP, digest=digest(DATA), size=len(DATA))
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path, monkeypatch):
+    """No credentials of this machine's user."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def debians(tmp_path_factory):
+    """Debian's docker-registry, the reference implementation."""
+    root = tmp_path_factory.mktemp("distribution")
+    (root / "config.yml").write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {root}/data}}\n"
+        "  delete: {enabled: true}\nhttp: {addr: '127.0.0.1:0'}\n"
+    )
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    process = subprocess.Popen(
+        ["docker-registry", "serve", str(root / "config.yml")],
+        env={**os.environ, "REGISTRY_HTTP_ADDR": address},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    host, port = address.split(":")
+    for _ in range(100):
+        try:
+            socket.create_connection((host, int(port))).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    yield address
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(params=["ours", pytest.param("debians", marks=pytest.mark.needs("docker-registry"))])
+def registry(request):
+    return request.getfixturevalue(request.param)
+
+
+def repository(address, name="app:v0", **options):
+    return Repository(Reference.parse(f"{address}/{name}"), session=Session(wait=0.01, **options))
+
+
+def whole(repository, blob=BLOB, start=0):
+    with repository.blob(blob, start) as chunks:
+        return b"".join(chunks)
+
+
+def verified(repository):
+    with repository.blob(BLOB) as chunks, Verified(chunks, BLOB.digest, BLOB.size):
+        pass
+
+
+def test_what_is_pushed_comes_back(registry, tmp_path):
+    built = Built(tmp_path / "layout")
+    there = repository(registry, "team/app:v1")
+    assert there.resolve() is None
+    with pytest.raises(NotFound, match=r"team/app:v1: manifest unknown"):
+        there.manifest()
+    for data in (built.config, *built.layers):
+        blob = Descriptor(media_type="x", digest=digest(data), size=len(data))
+        assert not there.has(blob)
+        there.upload(blob, lambda at, data=data: nullcontext([data[at : at + 999], data[at + 999 :]]))
+        assert there.has(blob)
+        assert whole(there, blob) == data
+        assert whole(there, blob, 10) == data[10:]
+    assert there.put_manifest(built.manifest, media.MANIFEST, "v1") == digest(built.manifest)
+    descriptor, raw = there.manifest()
+    assert (raw, descriptor.media_type, descriptor.digest) == (built.manifest, media.MANIFEST, digest(raw))
+    assert there.resolve() == descriptor
+    assert there.manifest(descriptor.digest) == (descriptor, raw)
+    assert list(there.tags()) == ["v1"]
+    there.delete(descriptor.digest)
+    assert there.resolve() is None
+
+
+def test_a_blob_is_mounted_across_repositories(registry):
+    first, second = repository(registry, "one"), repository(registry, "two")
+    first.upload(BLOB, lambda at: nullcontext([DATA[at:]]))
+    assert second.mount(BLOB, "one") is True
+    assert whole(second) == DATA
+    assert second.mount(BLOB.replace(digest=digest(b"?")), "one") is False
+
+
+def test_a_blob_of_unknown_digest_is_taken_as_it_comes(registry):
+    there = repository(registry, "adopted")
+    found = there.adopt((DATA[i : i + 70_000] for i in range(0, len(DATA), 70_000)), media.LAYER_GZIP)
+    assert found == BLOB
+    assert whole(there) == DATA
+
+
+def test_an_empty_blob_can_be_pushed(registry):
+    there, empty = repository(registry, "empty"), Descriptor(media_type="x", digest=digest(b""), size=0)
+    there.upload(empty, lambda _start: nullcontext([]))
+    assert whole(there, empty) == b""
+
+
+def test_a_blob_longer_or_shorter_than_promised_is_never_sent_as_whole(registry):
+    there = repository(registry, "liar")
+    for data in (DATA[:-1], DATA + b"x"):
+        with pytest.raises(Corrupt):
+            there.upload(BLOB, lambda at, data=data: nullcontext([data[at:]]))
+        assert not there.has(BLOB)
+
+
+# -- registries that misbehave
+
+
+def v2(answer):
+    """A script that answers /v2/ and lets `answer` do the rest."""
+
+    def script(request):
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        return answer(request)
+
+    return script
+
+
+def test_a_cut_download_goes_on_where_it_stopped():
+    ranges = []
+
+    @v2
+    def cuts(request):
+        asked = request.headers.get("Range", "bytes=0-")
+        ranges.append(asked)
+        start = int(asked[6:-1])
+        size = len(DATA) - start
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(size))
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        request.end_headers()
+        request.wfile.write(DATA[start : start + 400_000])
+        request.cut()
+
+    with Scripted(cuts) as bad:
+        assert whole(repository(bad.address)) == DATA
+    assert ranges == ["bytes=0-", "bytes=400000-", "bytes=800000-"]
+
+
+def test_a_registry_without_ranges_is_read_again_from_the_start():
+    @v2
+    def no_ranges(request):
+        request.reply(200, DATA)
+
+    with Scripted(no_ranges) as bad:
+        assert whole(repository(bad.address), start=1_000_000) == DATA[1_000_000:]
+
+
+def test_a_connection_cut_every_time_ends_in_one_clear_error():
+    @v2
+    def always(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(DATA)))
+        request.end_headers()
+        request.cut()
+
+    with Scripted(always) as bad, pytest.raises(Unavailable) as failure:
+        whole(repository(bad.address))
+    assert str(failure.value) == f"{BLOB.digest}: cannot reach {bad.address}: the connection was cut"
+    assert len([1 for method, path, _ in bad.seen if "blobs" in path]) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "message"),
+    [
+        (DATA[:-1], None, f"{BLOB.digest}: expected 1048576 bytes, got 1048575"),
+        (DATA + b"!", None, f"{BLOB.digest}: expected 1048576 bytes, got 1048577"),
+        (DATA[:-1] + b"!", None, f"content: expected {BLOB.digest}, got {digest(DATA[:-1] + b'!')}"),
+        (DATA + b"!", "chunked", f"{BLOB.digest}: expected 1048576 bytes, got more"),
+        (DATA[:-1], "chunked", f"{BLOB.digest}: expected 1048576 bytes, got 1048575"),
+    ],
+)
+def test_a_wrong_blob_is_told_by_what_is_wrong(body, length, message):
+    @v2
+    def wrong(request):
+        if length is None:
+            request.reply(200, body)
+            return
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        for part in (body[:500_000], body[500_000:], b""):
+            request.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+
+    with Scripted(wrong) as bad, pytest.raises(Corrupt) as failure:
+        verified(repository(bad.address))
+    assert str(failure.value) == message
+
+
+@pytest.mark.parametrize("place", ["bytes 5-9/1048576", "bytes 1000-1048575/9", "nonsense", ""])
+def test_a_range_that_was_not_asked_for_is_refused(place):
+    @v2
+    def elsewhere(request):
+        request.reply(206, DATA[1000:], Content_Range=place)
+
+    with Scripted(elsewhere) as bad, pytest.raises(Corrupt, match=r"expected bytes 1000-/1048576"):
+        whole(repository(bad.address), start=1000)
+
+
+def endless(request):
+    request.send_response(200)
+    request.send_header("Content-Type", media.MANIFEST)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+    while True:
+        request.wfile.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
+
+
+def test_an_endless_manifest_is_not_read_to_its_end():
+    with Scripted(v2(endless)) as bad, pytest.raises(InvalidInput) as failure:
+        repository(bad.address).manifest()
+    assert str(failure.value) == f"{bad.address}/app:v0: the answer is longer than 4194304 bytes"
+
+
+def test_an_endless_blob_is_not_read_past_its_size():
+    with Scripted(v2(endless)) as bad, pytest.raises(Corrupt, match="expected 1048576 bytes, got more"):
+        whole(repository(bad.address))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b"<html>", media.MANIFEST, "its manifest is not JSON"),
+        (b"[]", media.MANIFEST, "its manifest is not a JSON object"),
+        (b"{}", "text/html", "'text/html' is no manifest's media type"),
+        (b'{"mediaType":"%s"}' % media.INDEX.encode(), media.MANIFEST, "its manifest says it is"),
+        (b'{"layers":[],"manifests":[]}', media.MANIFEST, "its manifest has layers and manifests, so it is two things"),
+        (b'{"a":1,"a":2}', media.MANIFEST, "its manifest is not JSON: the field 'a' stands twice in one object"),
+        (b"[" * 100_000, media.MANIFEST, "its manifest is not JSON: nested too deeply"),
+    ],
+)
+def test_a_garbage_manifest_is_told_by_what_is_wrong(body, kind, message):
+    answer = v2(lambda request: request.reply(200, body, Content_Type=kind))
+    with Scripted(answer) as bad, pytest.raises(InvalidInput) as failure:
+        repository(bad.address).manifest()
+    assert str(failure.value).startswith(f"{bad.address}/app:v0: {message}")
+
+
+def test_a_manifest_of_another_digest_is_refused():
+    answer = v2(lambda request: request.reply(200, b"{}", Content_Type=media.MANIFEST))
+    with Scripted(answer) as bad, pytest.raises(Corrupt, match="expected sha256:"):
+        repository(bad.address).manifest(digest(b"other"))
+    said = v2(lambda r: r.reply(200, b"{}", Content_Type=media.MANIFEST, Docker_Content_Digest=digest(b"other")))
+    with Scripted(said) as bad, pytest.raises(Corrupt):
+        repository(bad.address).manifest()
+
+
+def test_schema_1_is_named():
+    kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    answer = v2(lambda request: request.reply(200, b"{}", Content_Type=kind))
+    with Scripted(answer) as bad, pytest.raises(Unsupported, match="it is in Docker's schema 1"):
+        repository(bad.address).manifest()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (403, b'{"errors":[{"code":"DENIED","message":"not for you"}]}', Denied, "{host} denied it: not for you"),
+        (404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}', NotFound, "manifest unknown"),
+        (404, b"<html>nginx</html>", NotFound, "not found"),
+        (503, b"we are\x1b[2J down", Unavailable, "{host} answered 503: we are\x1b[2J down"),
+        (418, b'{"errors":7}', InvalidInput, "{host} answered 418: i'm a teapot"),
+        (405, b"", Unsupported, "{host} does not support it: method not allowed"),
+    ],
+)
+def test_an_error_is_told_in_the_registrys_own_words(status, body, kind, message):
+    with Scripted(v2(lambda request: request.reply(status, body))) as bad, pytest.raises(kind) as failure:
+        repository(bad.address).manifest()
+    assert str(failure.value) == f"{bad.address}/app:v0: " + message.format(host=bad.address)
+
+
+def test_what_may_pass_is_tried_again():
+    count = []
+
+    @v2
+    def third_time(request):
+        count.append(1)
+        if len(count) == 1:
+            return request.reply(429, b"", Retry_After="0")
+        if len(count) == 2:
+            return request.cut()
+        return request.reply(200, DATA)
+
+    with Scripted(third_time) as bad:
+        assert whole(repository(bad.address)) == DATA
+    assert len(count) == 3
+
+
+def test_a_cut_upload_goes_on_where_the_registry_stopped():
+    got = bytearray()
+    offsets = []
+
+    @v2
+    def flaky(request):
+        where = {"Location": "/v2/app/blobs/uploads/1"}
+        if request.command == "POST":
+            request.reply(202, **where)
+        elif request.command == "PATCH":
+            offsets.append(len(got))
+            got.extend(request.body[:300_000])
+            if len(got) == len(DATA):
+                request.reply(202, Range=f"0-{len(got) - 1}", **where)
+            else:
+                request.cut()
+        elif request.command == "GET":
+            request.reply(204, Range=f"0-{len(got) - 1}", **where)
+        else:
+            request.reply(201)
+
+    with Scripted(flaky) as bad:
+        repository(bad.address).upload(BLOB, lambda at: nullcontext([DATA[at:]]))
+    assert offsets == [0, 300_000, 600_000, 900_000]
+    assert got == DATA
+
+
+def test_a_registry_that_is_down_is_one_clear_error():
+    with Scripted(print) as gone:
+        pass
+    with pytest.raises(Unavailable) as failure:
+        repository(gone.address).manifest()
+    assert str(failure.value) == f"cannot reach {gone.address}: connection refused"
+
+
+def test_redirects_are_followed_but_not_for_ever():
+    @v2
+    def around(request):
+        request.reply(307, Location=request.path)
+
+    with Scripted(around) as bad, pytest.raises(InvalidInput, match="redirects more than 8 times"):
+        whole(repository(bad.address))
+
+
+def test_a_redirect_takes_no_credentials_elsewhere():
+    with Scripted(lambda request: request.reply(200, DATA)) as cdn:
+
+        @v2
+        def sends_on(request):
+            if request.headers.get("Authorization"):
+                request.reply(307, Location=f"http://{cdn.address}/blob")
+            else:
+                request.reply(401, WWW_Authenticate='Basic realm="x"')
+
+        with Scripted(sends_on) as bad:
+            assert whole(repository(bad.address, credentials=Credentials("me", "secret"))) == DATA
+        assert [auth for _, path, auth in bad.seen if "blobs" in path][-1] == "Basic bWU6c2VjcmV0"
+        assert cdn.seen == [("GET", "/blob", None)]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1"])
+def test_a_redirect_to_no_web_address_is_refused(target):
+    answer = v2(lambda request: request.reply(302, Location=target))
+    with Scripted(answer) as bad, pytest.raises(InvalidInput, match="the registry points to"):
+        whole(repository(bad.address))
+
+
+def test_a_list_that_never_ends_is_refused():
+    @v2
+    def loops(request):
+        request.reply(200, b'{"tags":["a"]}', Link='</v2/app/tags/list?n=1000>; rel="next"')
+
+    with Scripted(loops) as bad, pytest.raises(InvalidInput, match="the registry's list does not end"):
+        list(repository(bad.address).tags())
+
+
+# -- who we are
+
+
+def token_registry(*, password=None, realm="http://{host}/token"):
+    """A script that wants a token: with `password`, only for user me."""
+    served = []
+
+    def script(request):
+        host = request.headers["Host"]
+        if request.path.startswith("/token"):
+            served.append(request.path)
+            if password and request.headers.get("Authorization") != Credentials("me", password).basic:
+                return request.reply(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
+            return request.reply(200, json.dumps({"token": "tok", "expires_in": 300}).encode())
+        if request.headers.get("Authorization") != "Bearer tok":
+            where = realm.format(host=host)
+            challenge = f'Bearer realm="{where}",service="reg",scope="repository:app:pull"'
+            return request.reply(401, b"{}", WWW_Authenticate=challenge)
+        return request.reply(200, DATA)
+
+    script.served = served
+    return script
+
+
+def test_an_anonymous_token_is_fetched_once_for_a_scope():
+    script = token_registry()
+    with Scripted(script) as server:
+        there = repository(server.address)
+        assert whole(there) == whole(there) == DATA
+    assert script.served == ["/token?service=reg&scope=repository%3Aapp%3Apull"]
+
+
+def test_a_password_goes_to_the_token_server_only():
+    with Scripted(token_registry(password="secret")) as server:
+        assert whole(repository(server.address, credentials=Credentials("me", "secret"))) == DATA
+    told = {path.partition("?")[0]: auth for _, path, auth in server.seen if auth}
+    assert told == {"/token": "Basic bWU6c2VjcmV0", f"/v2/app/blobs/{BLOB.digest}": "Bearer tok"}
+
+
+def test_a_wrong_password_is_told_in_the_registrys_words():
+    with Scripted(token_registry(password="secret")) as server, pytest.raises(Denied) as failure:
+        whole(repository(server.address, credentials=Credentials("me", "guess")))
+    assert str(failure.value) == f"{server.address}: {server.address} denied it: wrong password"
+    assert failure.value.hint == f"veloci login {server.address}"
+
+
+@pytest.mark.parametrize("realm", ["http://192.0.2.7/token", "http://other.example/token", "ftp://x/", ""])
+def test_a_password_is_not_sent_in_the_open_to_another_host(realm):
+    with Scripted(token_registry(realm=realm)) as server, pytest.raises(Denied, match="the registry asks for a token"):
+        whole(repository(server.address, credentials=Credentials("me", "secret")))
+
+
+def test_a_registry_that_never_has_enough_is_denied():
+    answer = v2(lambda request: request.reply(401, WWW_Authenticate='Basic realm="x"'))
+    with Scripted(answer) as server, pytest.raises(Denied, match="unauthorized"):
+        whole(repository(server.address, credentials=Credentials("me", "secret")))
+    assert len(server.seen) < 5
+
+    def tokens(request):
+        if request.path.startswith("/token"):
+            return request.reply(200, b'{"token":"never enough"}')
+        where = f'Bearer realm="http://{request.headers["Host"]}/token"'
+        return request.reply(401, WWW_Authenticate=where) if request.path != "/v2/" else request.reply(200)
+
+    with Scripted(tokens) as server, pytest.raises(Denied, match="unauthorized"):
+        whole(repository(server.address))
+    assert len(server.seen) < 8
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"token":5}', b'{"token":"a\\nb"}', b"{"])
+def test_a_garbage_token_is_refused(body):
+    def script(request):
+        if request.path.startswith("/token"):
+            return request.reply(200, body)
+        return request.reply(401, WWW_Authenticate=f'Bearer realm="http://{request.headers["Host"]}/token"')
+
+    with Scripted(script) as server, pytest.raises(InvalidInput):
+        whole(repository(server.address))
