@@ -8,7 +8,7 @@ from veloci.errors import InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # What is typed: module and function, below veloci.cli. Only the module asked for is imported.
 COMMANDS = {
@@ -82,14 +82,32 @@ def main(words: list[str] | None = None) -> int:
         name, rest = _split(_global_options(list(words)))
         return _function(name)(rest)
     except VelociError as error:
-        print(f"veloci: {escaped(str(error))}", file=sys.stderr)
-        if error.hint:
-            print(f"  try: {escaped(error.hint)}", file=sys.stderr)
+        complain(error)
         return FAILURE.get(name, 1) if error.exit_status is None else error.exit_status
     except BrokenPipeError:
         return 141  # as a program that SIGPIPE ended
     except KeyboardInterrupt:
         return 130
+
+
+def complain(error: VelociError) -> None:
+    """Print what failed and what to do, each on a line, to standard error."""
+    print(f"veloci: {escaped(str(error))}", file=sys.stderr)
+    if error.hint:
+        print(f"  try: {escaped(error.hint)}", file=sys.stderr)
+
+
+def each(function: Callable[[str], None], words: Iterable[str]) -> int:
+    """Call `function` for every word; a failure is printed and the others go on. Returns the exit status, 0 or 1."""
+    status = 0
+    for word in words:
+        try:
+            function(word)
+        except VelociError as error:
+            sys.stdout.flush()
+            complain(error)
+            status = 1 if error.exit_status is None else error.exit_status
+    return status
 
 
 def escaped(text: str) -> str:
