@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 def made(path: str) -> None:
     """Make the directory `path` and those above it, for us alone."""
-    if not os.path.isdir(path):
-        os.makedirs(path, mode=0o700, exist_ok=True)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:  # os.makedirs would leave those above to the umask
+        made(os.path.dirname(path))
+        made(path)
 
 
 @contextmanager

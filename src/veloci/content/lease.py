@@ -51,7 +51,9 @@ class Locked:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            os.makedirs(f"{self._root}/leases", mode=0o700, exist_ok=True)
+            from veloci.content.files import made
+
+            made(f"{self._root}/leases")
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         flock(self._file, self._how)
 

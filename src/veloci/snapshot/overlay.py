@@ -1,0 +1,130 @@
+"""Overlayfs mounts as descriptors.
+
+From Linux 6.8 on each layer is given by itself (`lowerdir+`), so there is no limit but
+overlayfs's own 500. Before, all layers stand in one string of at most 4,095 bytes, given as
+/proc/self/fd/N to mount(2) in a mount namespace of a child's own, which sends the mount back:
+about 200 layers.
+
+redirect_dir, metacopy, index and xino are off: what is written is then a layer another host can
+use as it is, and programs such as dpkg and apt find the inode numbers and renames they expect.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import E2BIG, EINVAL
+
+from veloci.errors import HostError, Unsupported
+from veloci.kernel import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OPTIONS = {"redirect_dir": "off", "metacopy": "off", "index": "off", "xino": "off"}
+LONGEST = 255  # bytes of one value of fsconfig(2)
+PAGE = 4095  # bytes of all options of mount(2)
+
+
+def mounted(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
+    """A descriptor of a detached overlay of the directories `lowers`, top first; closing it unmounts it.
+
+    upper, work: where what is written goes; without them the mount is read-only. Raises HostError.
+    """
+    try:
+        try:
+            return _new(lowers, upper, work)
+        except OSError as error:
+            if error.errno != EINVAL:
+                raise
+            return classic(lowers, upper, work)
+    except OSError as error:
+        raise HostError(f"mount {len(lowers)} layers", error, hint=_hint(error)) from error
+
+
+def _new(lowers: Sequence[str], upper: str, work: str) -> int:
+    opened: list[int] = []
+    context = mount.fsopen("overlay")
+    try:
+        for path in lowers:
+            mount.fsconfig(context, "lowerdir+", _short(path, opened))
+        if upper:
+            mount.fsconfig(context, "upperdir", _short(upper, opened))
+            mount.fsconfig(context, "workdir", _short(work, opened))
+        for key, value in OPTIONS.items():
+            mount.fsconfig(context, key, value)
+        if os.geteuid():
+            mount.fsconfig(context, "userxattr")
+        mount.fscreate(context)
+        return mount.fsmount(context, 0 if upper else mount.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(context)
+        for file in opened:
+            os.close(file)
+
+
+def _short(path: str, opened: list[int]) -> str:
+    """`path`, or a short name for it that lasts while what is added to `opened` is open."""
+    if len(path) <= LONGEST:
+        return path
+    opened.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    return f"/proc/self/fd/{opened[-1]}"
+
+
+def classic(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
+    """As `mounted`, by mount(2), for kernels without `lowerdir+`. Raises OSError, Unsupported.
+
+    A child mounts in a mount namespace that only it has, and sends a detached copy back.
+    """
+    import _socket
+    from array import array
+
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if not child:  # no other thread of ours runs here: nothing but system calls until the exit
+        try:
+            tree = array("i", [_alone(lowers, upper, work)])
+            theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, tree)])
+        except OSError as error:
+            theirs.send(str(error.errno).encode())
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        message, ancillary, _, _ = ours.recvmsg(16, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+    if ancillary:
+        return array("i", ancillary[0][2][:4])[0]
+    number = int(message or EINVAL)
+    if number == E2BIG:
+        raise Unsupported(f"this kernel cannot mount {len(lowers)} layers", hint="Linux 6.8 or later can")
+    raise OSError(number, os.strerror(number))
+
+
+def _alone(lowers: Sequence[str], upper: str, work: str) -> int:
+    """In a new mount namespace: mount over the first directory, and copy the mount. Raises OSError; E2BIG: too many."""
+    from veloci.kernel.process import CLONE_NEWNS, unshare
+
+    unshare(CLONE_NEWNS)
+    mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+    # opened here: overlayfs takes no directory from another mount namespace
+    paths = [f"/proc/self/fd/{os.open(path, os.O_PATH)}" for path in (*lowers, *filter(None, (upper, work)))]
+    options = [f"lowerdir={':'.join(paths[: len(lowers)])}"]
+    if upper:
+        options += [f"upperdir={paths[-2]}", f"workdir={paths[-1]}"]
+    options += [f"{key}={value}" for key, value in OPTIONS.items()]
+    if os.geteuid():
+        options.append("userxattr")
+    data = ",".join(options)
+    if len(data) > PAGE:
+        raise OSError(E2BIG, data)
+    mount.mount("overlay", lowers[0], "overlay", 0 if upper else mount.MS_RDONLY, data)
+    return mount.open_tree(mount.AT_FDCWD, lowers[0])
+
+
+def _hint(error: OSError) -> str:
+    from errno import ENODEV, EPERM
+
+    return {ENODEV: "modprobe overlay", EPERM: "run as root"}.get(error.errno or 0, "")

@@ -1,0 +1,226 @@
+"""Layers into their directories: once across processes, side by side, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from fcntl import LOCK_EX, flock
+
+from veloci.kernel.files import sync_filesystem
+from veloci.layer.apply import Application
+from veloci.layer.settle import settle
+from veloci.layer.stream import Verified, decompressed
+from veloci.layer.tree import remove_tree
+from veloci.snapshot.snapshots import made
+from veloci.spec import digest as digests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from veloci.content.store import Store
+    from veloci.snapshot.snapshots import Snapshots
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+
+
+class Claim:
+    """The right to make one layer: its locked directory in ingest/, or nothing to do if `whole`."""
+
+    def __init__(self, snapshots: Snapshots, chain_id: Digest, parent: Digest) -> None:
+        self.snapshots, self.chain_id, self.parent = snapshots, chain_id, parent
+        self.path = f"{snapshots.root}/ingest/{os.path.basename(snapshots.layer(chain_id))}"
+        self.layer: Application | None = None
+        self._file = self._lock()
+        self.whole = self._file < 0
+
+    @property
+    def fs(self) -> str:
+        """Where the layer's files go."""
+        return f"{self.path}/fs"
+
+    def _lock(self) -> int:
+        made(f"{self.snapshots.root}/ingest")
+        while not self.snapshots.has(self.chain_id):
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
+            try:
+                file = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            flock(file, LOCK_EX)
+            if _is_at(file, self.path) and not self.snapshots.has(self.chain_id):
+                for name in os.listdir(file):  # of one who died
+                    remove_tree(file, os.fsencode(name))
+                return file
+            os.close(file)
+        return -1
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """Apply the tar, but for what needs the layers below."""
+        os.mkdir(self.fs, 0o755)
+        root = os.open(self.fs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchmod(root, 0o755)
+            self.layer = Application(root, overlay=True)
+        finally:
+            os.close(root)
+        self.layer.read(chunks)
+
+    def settle(self, below: list[str]) -> None:
+        """Do what needs the layers below, whose directories are `below`, top first."""
+        assert self.layer is not None
+        if not below or not (self.layer.implied or self.layer.links):
+            settle(self.layer, None)
+            return
+        view = self.snapshots.overlaid(below)
+        try:
+            lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
+            try:
+                settle(self.layer, lower)
+            finally:
+                os.close(lower)
+        finally:
+            os.close(view)
+
+    def publish(self) -> None:
+        """Give the layer its place; its files are on the disk already."""
+        snapshots = self.snapshots
+        names = [os.path.basename(self.path)]
+        if self.parent:
+            names += [
+                path.split("/")[-2] for path in snapshots._lowers(snapshots.layer(self.parent), "the layer below")
+            ]
+        with open(f"{self.path}/lowers", "w", encoding="ascii") as file:
+            file.write("".join(f"{name}\n" for name in names))
+            file.flush()
+            os.fdatasync(file.fileno())
+        made(f"{snapshots.root}/layers")
+        os.rename(self.path, snapshots.layer(self.chain_id))
+        self._sync(f"{snapshots.root}/layers")
+        self.whole = True
+
+    @staticmethod
+    def _sync(path: str) -> None:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def sync(self) -> None:
+        """Bring the files to the disk: a layer whose name lasts must not have lost its content."""
+        sync_filesystem(self._file)
+
+    def close(self) -> None:
+        """Give the claim up; what was not published goes."""
+        if self.layer is not None:
+            self.layer.close()
+        if self._file < 0:
+            return
+        if not self.whole:
+            self.snapshots._discard(self.path)
+        os.close(self._file)
+        self._file = -1
+
+
+def unpack(
+    snapshots: Snapshots,
+    store: Store,
+    layers: Sequence[tuple[Descriptor, Digest]],
+    *,
+    parallel: Callable[..., Iterable[Any]],
+    progress: Any,
+) -> Digest:
+    """See Snapshots.unpack."""
+    chain = digests.chain_ids([diff_id for _, diff_id in layers])
+    if not chain or snapshots.has(chain[-1]):
+        return chain[-1] if chain else ""
+
+    def one(work: tuple[Claim, Descriptor, Digest]) -> None:
+        claim, descriptor, diff_id = work
+        with store.open(descriptor) as packed:
+            told = _told(packed, descriptor, progress) if progress else packed
+            with Verified(decompressed(told), diff_id) as tar:
+                claim.read(tar)
+
+    with ExitStack() as stack:
+        claims: list[tuple[Claim, Descriptor, Digest]] = []
+        for at, (descriptor, diff_id) in enumerate(layers):
+            if snapshots.has(chain[at]):
+                continue
+            claim = Claim(snapshots, chain[at], chain[at - 1] if at else "")
+            stack.callback(claim.close)
+            if not claim.whole:
+                claims.append((claim, descriptor, diff_id))
+        for _done in parallel(one, claims):
+            pass
+        below = (
+            snapshots._lowers(snapshots.layer(claims[0][0].parent), "the base")
+            if claims and claims[0][0].parent
+            else []
+        )
+        for claim, _, _ in claims:
+            claim.settle(below)
+            below = [claim.fs, *below]
+        if claims:
+            claims[-1][0].sync()
+        for claim, descriptor, _ in claims:
+            claim.publish()
+            if progress:
+                progress.done(_key(descriptor), "Pull complete")
+    return chain[-1]
+
+
+def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:
+    """See Snapshots.apply."""
+    claim = Claim(snapshots, digests.chain(parent, diff_id), parent)
+    try:
+        if claim.whole:
+            with Verified(chunks, diff_id):
+                return claim.chain_id
+        with Verified(chunks, diff_id) as tar:
+            claim.read(tar)
+        claim.settle(snapshots._lowers(snapshots.layer(parent), f"layer {parent}") if parent else [])
+        claim.sync()
+        claim.publish()
+    finally:
+        claim.close()
+    return claim.chain_id
+
+
+def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
+    """See Snapshots.commit."""
+    parent = snapshots.parent(key)
+    claim = Claim(snapshots, digests.chain(parent, diff_id), parent)
+    try:
+        if not claim.whole:
+            os.rename(f"{snapshots._writable(key)}/fs", claim.fs)
+            claim.sync()
+            claim.publish()
+    finally:
+        claim.close()
+    snapshots.remove(key)
+    return claim.chain_id
+
+
+def _is_at(file: int, path: str) -> bool:
+    """Whether the open directory still has the name `path`: the one before us may have published it."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return os.fstat(file).st_ino == there.st_ino
+
+
+def _key(descriptor: Descriptor) -> str:
+    return descriptor.digest.partition(":")[2][:12]
+
+
+def _told(chunks: Iterable[bytes], descriptor: Descriptor, progress: Any) -> Iterator[bytes]:
+    """Tell `progress` how far the layer is."""
+    progress.start(_key(descriptor), "Extracting", descriptor.size)
+    for chunk in chunks:
+        yield chunk
+        progress.advance(_key(descriptor), len(chunk))
