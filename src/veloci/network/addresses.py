@@ -73,3 +73,11 @@ def parse_cidr(text: str, *, where: str) -> tuple[str, Subnet]:
     if not slash or not (length.isascii() and length.isdigit()) or int(length) > 8 * len(raw):
         raise InvalidInput(f"{text!r} has no prefix between /0 and /{8 * len(raw)}", where=where, hint=hint)
     return unpacked(raw), Subnet(raw, int(length))
+
+
+def parse_subnet(text: str, *, where: str) -> Subnet:
+    """`10.99.0.0/24` as a subnet; bits of a host are refused. Raises InvalidInput."""
+    address, subnet = parse_cidr(text, where=where)
+    if address != subnet.address(0):
+        raise InvalidInput(f"{text} names a host; its subnet is {subnet}", where=where, hint=f"{where} {subnet}")
+    return subnet

@@ -12,14 +12,13 @@ had never been there.
 
 from __future__ import annotations
 
-import os
-
 from veloci.errors import Conflict, InvalidInput, NotFound
-from veloci.kernel.netlink import Netlink, packed
+from veloci.kernel.netlink import Netlink
 from veloci.network import bridges, firewall, links
-from veloci.network.addresses import parse_address, parse_cidr
-from veloci.network.namespace import Inside, failure
-from veloci.network.ports import Port, reserve
+from veloci.network.addresses import parse_subnet
+from veloci.network.leases import free_address, new_lease, plain, plug, ports_of
+from veloci.network.namespace import failure
+from veloci.network.ports import close, reserve_all
 from veloci.network.store import Network, Store, is_name
 
 TYPE_CHECKING = False
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from veloci.network.addresses import Subnet
+    from veloci.network.ports import Port
 
     Lease = dict[str, Any]
 
@@ -72,7 +72,7 @@ class Networks:
                 net,
                 name,
                 taken=self._subnets(),
-                subnet=subnet_of(subnet, where="--subnet") if subnet else None,
+                subnet=parse_subnet(subnet, where="--subnet") if subnet else None,
                 gateway=gateway,
                 internal=internal,
                 labels=labels,
@@ -168,14 +168,16 @@ class Networks:
             held: list[socket] = []
             try:
                 network, bridge = self._raised(net, network, empty=not holders)
-                lease = _lease(network, bridge, container_id, _free_address(network, holders, address), mac)
-                lease["ports"] = [_plain(port) for port in _reserve_all(ports, held)]
+                lease = new_lease(network, bridge, container_id, free_address(network, holders, address), mac)
+                lease["ports"] = [plain(port) for port in reserve_all(ports, held)]
                 lease["warnings"] = [] if network.internal else _obstacles()
                 self._store.keep(lease)
-            except BaseException:
-                _close(held)
+            except BaseException as error:
+                close(held)
                 if not holders:
                     bridges.lower(net, network)
+                if isinstance(error, OSError):
+                    raise failure(f"bring network {network.name} up", error) from error
                 raise
         self._held[_key(lease)] = held
         return lease
@@ -190,9 +192,9 @@ class Networks:
             bridge = links.find(net, lease["bridge"])
             if bridge is None or bridge.mac != lease["bridge_mac"]:
                 bridge = self._again(net, lease)
-            ports = _ports(lease)
+            ports = ports_of(lease)
             try:
-                _plug(net, bridge, lease, netns)
+                plug(net, bridge, lease, netns)
                 if ports:
                     links.reflect(net, lease["veth"])  # it may ask for its own published port
                     with firewall.opened() as rules:
@@ -209,7 +211,7 @@ class Networks:
 
         Whatever of it is gone already is well: after kill -9, after a reboot, a second time.
         """
-        _close(self._held.pop(_key(lease), []))
+        close(self._held.pop(_key(lease), []))
         network = self._store.read(lease["network"])
         if network is None:
             return
@@ -222,10 +224,15 @@ class Networks:
         After `prepare` in this process they are its own, else new ones. Raises Conflict if a port was taken since.
         """
         key = _key(lease)
-        if key not in self._held:
-            self._held[key] = []
-            _reserve_all(_ports(lease), self._held[key])
-        return self._held.pop(key)
+        held = self._held.pop(key, None)
+        if held is None:
+            held = []
+            try:
+                reserve_all(ports_of(lease), held)
+            except BaseException:
+                close(held)
+                raise
+        return held
 
     def reclaim(self, alive: Callable[[str], bool]) -> list[str]:
         """Detach every lease whose container is not `alive`, remove bridges without leases. Returns the IDs."""
@@ -276,7 +283,7 @@ class Networks:
             if not firewall.is_up(rules, network.link):
                 firewall.put_up(rules, network.link, network.range(), internal=network.internal)
                 for lease in self._store.leases(network.name):
-                    firewall.publish(rules, network.link, _ports(lease), lease["address"])
+                    firewall.publish(rules, network.link, ports_of(lease), lease["address"])
         return network, link
 
     def _again(self, net: Netlink, lease: Lease) -> links.Link:
@@ -292,14 +299,17 @@ class Networks:
 
     def _give_back(self, net: Netlink, network: Network, address: str, container: str) -> None:
         """Undo a lease; its file goes last, so that whoever dies midway leaves what `reclaim` finds."""
-        if self._store.holders(network.name) == {address: container}:
-            bridges.lower(net, network)
-        elif lease := self._store.lease(network.name, address, container):
-            with firewall.opened() as rules:
-                firewall.unpublish(rules, lease["bridge"], _ports(lease))
-                links.remove(net, lease["veth"])
-        self._store.release(network.name, address, container)
-        _close(self._held.pop((network.name, address, container), []))
+        try:
+            if self._store.holders(network.name) == {address: container}:
+                bridges.lower(net, network)
+            elif lease := self._store.lease(network.name, address, container):
+                with firewall.opened() as rules:
+                    firewall.unpublish(rules, lease["bridge"], ports_of(lease))
+                    links.remove(net, lease["veth"])
+            self._store.release(network.name, address, container)
+        except OSError as error:
+            raise failure(f"disconnect {container} from network {network.name}", error) from error
+        close(self._held.pop((network.name, address, container), []))
 
 
 def _netlink() -> Netlink:
@@ -313,97 +323,6 @@ def _key(lease: Lease) -> tuple[str, str, str]:
     return lease["network"], lease["address"], lease["container"]
 
 
-def _ports(lease: Lease) -> list[Port]:
-    return [Port.convert(port) for port in lease["ports"]]
-
-
 def _obstacles() -> list[str]:
     with firewall.opened() as rules:
         return firewall.obstacles(rules)
-
-
-def _plain(port: Port) -> dict[str, Any]:
-    return {
-        "hostAddress": port.host_address,
-        "hostPort": port.host_port,
-        "containerPort": port.container_port,
-        "protocol": port.protocol,
-    }
-
-
-def _close(sockets: list[socket]) -> None:
-    for each in sockets:
-        each.close()
-
-
-def _reserve_all(ports: Sequence[Port], held: list[socket]) -> list[Port]:
-    """Reserve `ports`; the sockets go to `held`, those of the first ones also when a later one fails."""
-    found = []
-    for port in ports:
-        actual, taken = reserve(port)
-        held.append(taken)
-        found.append(actual)
-    return found
-
-
-def _lease(network: Network, bridge: links.Link, container: str, address: str, mac: str | None) -> Lease:
-    return {
-        "network": network.name,
-        "container": container,
-        "address": address,
-        "prefix": network.range().prefix,
-        "gateway": "" if network.internal else network.gateway,
-        "mac": mac or (b"\x02\x76" + packed(address)).hex(":"),  # an address keeps its MAC: no stale ARP entries
-        "mtu": bridge.mtu,
-        "bridge": bridge.name,
-        "bridge_mac": network.mac,
-        "veth": f"veth{os.urandom(4).hex()}",
-    }
-
-
-def _free_address(network: Network, holders: Mapping[str, str], wanted: str | None) -> str:
-    """An address of the network that nobody has. Raises Conflict, InvalidInput."""
-    pool = network.range()
-    if wanted is None:
-        free = (pool.address(index) for index in range(1, pool.size - 1))
-        found = next((each for each in free if each not in holders and each != network.gateway), None)
-        if found is None:
-            raise Conflict(
-                f"network {network.name} has no free address in {pool}", hint="make one with a larger --subnet"
-            )
-        return found
-    wanted = parse_address(wanted, where="--ip")
-    if not 0 < pool.index(wanted) < pool.size - 1:
-        raise InvalidInput(f"{wanted} is not an address of a host in {pool} of network {network.name}", where="--ip")
-    if wanted in holders or wanted == network.gateway:
-        owner = f"container {holders[wanted][:12]}" if wanted in holders else "the gateway"
-        raise Conflict(f"address {wanted} of network {network.name} is in use by {owner}")
-    return wanted
-
-
-def _plug(net: Netlink, bridge: links.Link, lease: Lease, netns: int) -> None:
-    """Make the veth pair and set up its end in `netns`. Raises OSError."""
-    interface = "eth0"
-    with Inside(netns):
-        inner = Netlink()
-        ipv6 = os.path.exists("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-        if ipv6:  # for links to come; `lo` keeps ::1
-            firewall.sysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
-    with inner:
-        if links.find(inner, interface):
-            raise Conflict(f"container {lease['container']} has an interface {interface} already")
-        links.add_veth(net, lease["veth"], bridge=bridge, netns=netns, interface=interface, mac=lease["mac"])
-        end = links.find(inner, interface)
-        index = end.index if end else 0
-        requests = [links.set_up(1), links.set_up(index), links.add_address(index, lease["address"], lease["prefix"])]
-        if lease["gateway"]:
-            requests.append(links.add_default_route(index, lease["gateway"]))
-        inner.talk(*requests)
-
-
-def subnet_of(text: str, *, where: str) -> Subnet:
-    """`10.99.0.0/24` as a subnet; bits of a host are refused. Raises InvalidInput."""
-    address, subnet = parse_cidr(text, where=where)
-    if address != subnet.address(0):
-        raise InvalidInput(f"{text} names a host; its subnet is {subnet}", where=where, hint=f"{where} {subnet}")
-    return subnet

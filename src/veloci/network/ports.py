@@ -19,6 +19,10 @@ from veloci.errors import Conflict, Denied, HostError, InvalidInput, Unsupported
 from veloci.network.addresses import parse_address
 from veloci.spec.document import Document
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ANY = "0.0.0.0"  # noqa: S104 -- what docker's -p means without an address
 PROTOCOLS = {
     "tcp": (SOCK_STREAM, IPPROTO_TCP),
@@ -154,3 +158,19 @@ def _refusal(port: Port, error: OSError) -> Exception:
             hint=f"publish a higher one, or sysctl net.ipv4.ip_unprivileged_port_start={port.host_port}",
         )
     return HostError(f"publish port {port}", error)
+
+
+def reserve_all(ports: Sequence[Port], held: list[socket]) -> list[Port]:
+    """Reserve `ports`; the sockets go to `held`, those of the first ones also when a later one fails."""
+    found = []
+    for port in ports:
+        actual, taken = reserve(port)
+        held.append(taken)
+        found.append(actual)
+    return found
+
+
+def close(sockets: list[socket]) -> None:
+    """Close them all."""
+    for each in sockets:
+        each.close()
