@@ -262,6 +262,27 @@ def test_an_ephemeral_port_is_chosen_and_kept(networks, connected):
             other.bind(("0.0.0.0", port))
 
 
+def test_a_forked_monitor_takes_the_ports_over_without_a_gap(networks, tmp_path):
+    lease = networks.prepare("bridge", "web", ports=parse("8000:80"))
+    ready, told = os.pipe()
+    go, going = os.pipe()
+    child = os.fork()
+    if child == 0:
+        held = Networks(str(tmp_path / "networks")).hold(lease)
+        os.write(told, b"!")
+        os.read(go, 1)
+        os._exit(len(held))
+    for each in networks.hold(lease):
+        each.close()
+    assert os.read(ready, 1) == b"!"
+    with pytest.raises(Conflict):
+        networks.hold(lease)
+    os.write(going, b"!")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    for descriptor in (ready, told, go, going):
+        os.close(descriptor)
+
+
 def test_a_port_can_be_held_by_another_process(networks, tmp_path):
     lease = networks.prepare("bridge", "web", ports=parse("8000:80"))
     mine = networks.hold(lease)

@@ -197,47 +197,43 @@ def inspect(network: str, /, *networks: str, format: str | None = None) -> int:
 
     -f, --format TEMPLATE  a Go template, or json
     """
+    from veloci.cli.main import each
     from veloci.cli.output import show as out
     from veloci.cli.template import Template
     from veloci.engine.networks import find
-    from veloci.errors import VelociError
     from veloci.spec.document import dumps
 
-    store, found, failure = _networks(), [], None
-    for name in (network, *networks):
-        try:
-            found.append(find(store, name))
-        except VelociError as error:
-            failure = failure or error
-    if format in (None, "", "json"):
-        out(dumps(found, indent=0 if format else 4).decode() + "\n")
+    store = _networks()
+    template = None if format in (None, "", "json") else Template(str(format))
+    found: list[dict[str, Any]] = []
+    status = each(lambda name: found.append(find(store, name)), (network, *networks))
+    if template:
+        out("".join(template.render(item) + "\n" for item in found))
     else:
-        template = Template(str(format))
-        out("".join(template.render(each) + "\n" for each in found))
-    if failure:
-        raise failure
-    return 0
+        out(dumps(found, indent=0 if format else 4).decode() + "\n")
+    return status
 
 
-def rm(network: str, /, *networks: str, force: bool = False) -> None:
+def rm(network: str, /, *networks: str, force: bool = False) -> int:
     """Remove networks that nobody uses.
 
     -f, --force  say nothing of a network that does not exist
     """
-    from veloci.errors import NotFound, VelociError
+    from veloci.cli.main import each
+    from veloci.errors import NotFound
 
     store = _networks()
-    failure: VelociError | None = None
-    for name in (network, *networks):
+
+    def remove(name: str) -> None:
         try:
             store.remove(name)
+        except NotFound:
+            if not force:
+                raise
+        else:
             print(name)
-        except NotFound as error:
-            failure = failure if force else failure or error
-        except VelociError as error:
-            failure = failure or error
-    if failure:
-        raise failure
+
+    return each(remove, (network, *networks))
 
 
 def _networks() -> Networks:

@@ -65,17 +65,15 @@ def _load_payload(base: int, offset: int, size: int, register: int = _REGISTER) 
     return _expression("payload", be32(1, register), be32(2, base), be32(3, offset), be32(4, size))
 
 
+def _masked(mask: bytes) -> bytes:
+    """Keep of the loaded four bytes the bits of `mask`."""
+    width = (be32(1, _REGISTER), be32(2, _REGISTER), be32(3, 4))
+    return _expression("bitwise", *width, nested(4, attribute(1, mask)), nested(5, attribute(1, bytes(4))))
+
+
 def _any_bit(mask: int) -> bytes:
     """True if the loaded host-order number has one of the bits of `mask`."""
-    masked = _expression(
-        "bitwise",
-        be32(1, _REGISTER),
-        be32(2, _REGISTER),
-        be32(3, 4),
-        nested(4, attribute(1, pack("=I", mask))),
-        nested(5, attribute(1, bytes(4))),
-    )
-    return masked + _equal(bytes(4), differs=True)
+    return _masked(pack("=I", mask)) + _equal(bytes(4), differs=True)
 
 
 def iifname(name: str, *, differs: bool = False) -> bytes:
@@ -103,15 +101,7 @@ def _ipv4_within(offset: int, network: bytes, prefix: int) -> bytes:
     if prefix % 8 == 0:  # whole bytes are compared as they are, and so nft prints them back
         return found + _load_payload(1, offset, prefix // 8) + _equal(network[: prefix // 8])
     mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
-    masked = _expression(
-        "bitwise",
-        be32(1, _REGISTER),
-        be32(2, _REGISTER),
-        be32(3, 4),
-        nested(4, attribute(1, pack(">I", mask))),
-        nested(5, attribute(1, bytes(4))),
-    )
-    return found + _load_payload(1, offset, 4) + masked + _equal(network)
+    return found + _load_payload(1, offset, 4) + _masked(pack(">I", mask)) + _equal(network)
 
 
 def to_this_host() -> bytes:

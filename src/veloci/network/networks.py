@@ -36,12 +36,15 @@ DEFAULT = "bridge"
 _RESERVED = (DEFAULT, "host", "none", "default", "container")
 
 
+# The sockets that `prepare` bound, until `hold` asks for them: a forked monitor finds them here, too.
+_HELD: dict[tuple[str, str, str, str], list[socket]] = {}
+
+
 class Networks:
     """The networks kept below `root`, and the namespace of the calling thread as the host's side of them."""
 
     def __init__(self, root: str) -> None:
         self._store = Store(root)
-        self._held: dict[tuple[str, str, str], list[socket]] = {}
 
     # --- the networks themselves
 
@@ -179,7 +182,7 @@ class Networks:
                 if isinstance(error, OSError):
                     raise failure(f"bring network {network.name} up", error) from error
                 raise
-        self._held[_key(lease)] = held
+        _HELD[self._key(lease)] = held
         return lease
 
     def attach(self, lease: Lease, netns: int) -> None:
@@ -211,7 +214,7 @@ class Networks:
 
         Whatever of it is gone already is well: after kill -9, after a reboot, a second time.
         """
-        close(self._held.pop(_key(lease), []))
+        close(_HELD.pop(self._key(lease), []))
         network = self._store.read(lease["network"])
         if network is None:
             return
@@ -221,10 +224,11 @@ class Networks:
     def hold(self, lease: Lease) -> list[socket]:
         """Sockets that keep the lease's published ports for us as long as they are open.
 
-        After `prepare` in this process they are its own, else new ones. Raises Conflict if a port was taken since.
+        After `prepare` in this process, or in the one that it was forked from, they are its own, else new
+        ones. Raises Conflict if a port was taken since; a parent that still holds it has taken it.
         """
-        key = _key(lease)
-        held = self._held.pop(key, None)
+        key = self._key(lease)
+        held = _HELD.pop(key, None)
         if held is None:
             held = []
             try:
@@ -247,6 +251,9 @@ class Networks:
                 if not self._store.holders(network.name):
                     bridges.lower(net, network)
         return ended
+
+    def _key(self, lease: Lease) -> tuple[str, str, str, str]:
+        return self._store.root, lease["network"], lease["address"], lease["container"]
 
     # --- under the lock
 
@@ -309,7 +316,7 @@ class Networks:
             self._store.release(network.name, address, container)
         except OSError as error:
             raise failure(f"disconnect {container} from network {network.name}", error) from error
-        close(self._held.pop((network.name, address, container), []))
+        close(_HELD.pop((self._store.root, network.name, address, container), []))
 
 
 def _netlink() -> Netlink:
@@ -317,10 +324,6 @@ def _netlink() -> Netlink:
         return Netlink()
     except OSError as error:
         raise failure("speak with the kernel about links", error) from error
-
-
-def _key(lease: Lease) -> tuple[str, str, str]:
-    return lease["network"], lease["address"], lease["container"]
 
 
 def _obstacles() -> list[str]:
