@@ -1,0 +1,125 @@
+"""Removing an image: its names first, then what nothing else needs. Containers keep what they use."""
+
+from __future__ import annotations
+
+from veloci.errors import Conflict
+from veloci.image.image import select
+from veloci.spec.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from veloci.content.store import Store
+    from veloci.engine.engine import Engine
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+
+
+def remove(
+    engine: Engine, descriptor: Descriptor, reference: Reference | None, *, force: bool, prune: bool
+) -> list[tuple[str, str]]:
+    """See Images.remove. reference: the one name to remove; None, as for an image given by ID, all of them."""
+    image_id = identity(engine, descriptor)
+    found = [listed.descriptor for listed in engine.images.all() if listed.id == image_id]
+    same = {each.digest for each in found}
+    names = [name for name, other in engine.names.all() if other.digest in same]
+    tagged = [name for name in names if name not in same]
+    if reference is not None and str(reference) not in tagged:  # a digest that is there under tags
+        reference = None
+    if reference is None and len({name.rpartition(":")[0] for name in tagged}) > 1 and not force:
+        raise Conflict(
+            f"unable to delete {_short(image_id)} (must be forced) - image is referenced in multiple repositories",
+            hint=f"veloci rmi -f {_short(image_id)}",
+        )
+    going = [str(reference)] if reference is not None else tagged
+    last = len(going) == len(tagged)
+    if last:
+        _check_unused(engine, image_id, reference, force=force)
+    for name in going:
+        engine.names.remove(name)
+    done = [("Untagged", Reference.parse(name).familiar()) for name in going]
+    if last:
+        for name in same.intersection(names):
+            engine.names.remove(name)
+        done.append(("Deleted", image_id))
+        if prune:
+            collect(engine, found)
+    return done
+
+
+def identity(engine: Engine, descriptor: Descriptor) -> Digest:
+    """The image's ID, or the descriptor's digest for what cannot be read."""
+    from veloci.errors import VelociError
+
+    try:
+        return select(engine.store, descriptor).id
+    except VelociError:
+        return descriptor.digest
+
+
+def _check_unused(engine: Engine, image_id: Digest, reference: Reference | None, *, force: bool) -> None:
+    for container, running in users(engine, image_id):
+        if force and not running:
+            continue
+        forced = "cannot be forced" if running else "must be forced"
+        if reference is not None:
+            problem = (
+                f"unable to remove repository reference {reference.familiar()!r} ({forced}) - container "
+                f"{container[:12]} is using its referenced image {_short(image_id)}"
+            )
+        else:
+            kind = "running" if running else "stopped"
+            problem = (
+                f"unable to delete {_short(image_id)} ({forced}) - image is being used by {kind} "
+                f"container {container[:12]}"
+            )
+        raise Conflict(problem, hint=f"veloci rm {'-f ' if running else ''}{container[:12]}")
+
+
+def users(engine: Engine, image_id: Digest) -> list[tuple[str, bool]]:
+    """The containers made of the image: ID, and whether each runs."""
+    from veloci.engine.record import Records
+
+    records = Records(engine.root, engine.run_root)
+    mine = [record.id for record in records.all() if record.image_id == image_id]
+    return [(id, records.current(id).status in ("running", "paused", "restarting")) for id in mine]
+
+
+def collect(engine: Engine, gone: Iterable[Descriptor]) -> int:
+    """Delete the blobs of images that no other image and no running command needs. Returns the bytes freed."""
+    from fcntl import LOCK_EX
+
+    from veloci.content.lease import Locked, held
+
+    store = engine.store
+    doomed = {digest for each in gone for digest in blobs(store, each)}
+    with Locked(store.root, LOCK_EX):
+        needed = set(held(store.root))
+        for _name, other in engine.names.all():
+            needed.update(blobs(store, other))
+        return sum(store.remove(digest) for digest in doomed - needed)
+
+
+def blobs(store: Store, descriptor: Descriptor) -> Iterator[Digest]:
+    """The digests of a manifest or index and of all that it holds, as far as it can be read."""
+    from veloci.errors import VelociError
+    from veloci.spec import media
+    from veloci.spec.image import Index, Manifest
+
+    yield descriptor.digest
+    name = f"manifest {descriptor.digest}"
+    try:
+        if media.is_index(descriptor.media_type):
+            for entry in Index.decode(store.read(descriptor), name=name).manifests:
+                yield from blobs(store, entry)
+        elif media.is_manifest(descriptor.media_type):
+            manifest = Manifest.decode(store.read(descriptor), name=name)
+            yield manifest.config.digest
+            yield from (layer.digest for layer in manifest.layers)
+    except VelociError:
+        return  # a part is not here, or damaged: what it held nobody can use
+
+
+def _short(digest: Digest) -> str:
+    return digest.partition(":")[2][:12]

@@ -1,0 +1,310 @@
+"""The local images: found by name or ID, brought, named, described, removed.
+
+An image without a name is named by its manifest's digest, so that it is kept until somebody removes it.
+"""
+
+from __future__ import annotations
+
+from veloci.errors import Conflict, Corrupt, InvalidInput, NotFound
+from veloci.image.image import Image, select
+from veloci.spec import digest as digests
+from veloci.spec.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from veloci.engine.engine import Engine
+    from veloci.registry.session import Session
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+    from veloci.spec.platform import Platform
+    from veloci.transport.exchange import Pulled
+    from veloci.transport.place import Progress
+
+SHORTEST = 4  # characters of an ID's beginning that may stand for it
+
+
+class Listed:
+    """An image and all its names here.
+
+    descriptor: what the names stand for, a manifest or an index. image: None if a part of it is missing
+    or damaged. id: the image's ID, or in that case the descriptor's digest.
+    """
+
+    def __init__(self, descriptor: Descriptor, image: Image | None, names: list[Reference]) -> None:
+        self.descriptor, self.image, self.names = descriptor, image, names
+        self.id = image.id if image else descriptor.digest
+
+
+class Images:
+    """The images of an engine's store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def find(self, name: str) -> Descriptor:
+        """What a name, an ID or the beginning of an ID stands for: the descriptor of a manifest or an index.
+
+        Raises NotFound, InvalidInput for what cannot be either, Conflict for a beginning that several IDs have.
+        """
+        return self._find(name)[0]
+
+    def resolve(self, name: str, platform: Platform | None = None) -> Image:
+        """The image of a name, an ID or the beginning of an ID, for a platform (None: this machine's).
+
+        Raises what `find` raises, and Corrupt.
+        """
+        return select(self._engine.store, self.find(name), platform)
+
+    def _find(self, name: str) -> tuple[Descriptor, Reference | None]:
+        """As `find`, and the name under which it was found, None for an ID."""
+        text = name.removeprefix("sha256:")
+        identity = not text.strip("0123456789abcdef") and bool(text)
+        exact = identity and len(text) == 64
+        problem = None
+        if not exact and not name.startswith("sha256:"):
+            try:
+                reference = Reference.parse(name).with_default_tag()
+                return self._named(reference), reference
+            except NotFound as error:
+                problem = error
+            except InvalidInput:
+                if not identity:
+                    raise
+        if identity and len(text) >= SHORTEST:
+            found = self._by_identity(text, name)
+            if found:
+                return found, None
+        raise problem or _missing(name)
+
+    def _named(self, reference: Reference) -> Descriptor:
+        """The descriptor under a name; one with a digest is also found under any tag of its repository."""
+        names = self._engine.names
+        try:
+            return names.get(str(reference))
+        except NotFound:
+            for name, descriptor in names.all() if reference.digest else ():
+                there = _reference(name)
+                same = there and there.repository == reference.repository and there.registry == reference.registry
+                if same and descriptor.digest == reference.digest:
+                    return descriptor
+        raise _missing(reference.familiar())
+
+    def _by_identity(self, start: str, name: str) -> Descriptor | None:
+        found: dict[Digest, Descriptor] = {}
+        for listed in self.all():
+            for identity in (listed.id, listed.descriptor.digest):
+                if identity.partition(":")[2].startswith(start):
+                    found.setdefault(listed.id, listed.descriptor)
+        if len(found) > 1:
+            raise Conflict(f"multiple images have IDs that start with {name}", hint="give more characters of the ID")
+        return next(iter(found.values()), None)
+
+    def get(
+        self,
+        name: str,
+        *,
+        pull: str = "missing",
+        platform: Platform | None = None,
+        progress: Progress | None = None,
+        session: Session | None = None,
+    ) -> Image:
+        """The image, from its registry if need be. pull: "missing", "always" or "never".
+
+        Raises what `resolve` and a pull raise; InvalidInput for another policy.
+        """
+        if pull not in ("missing", "always", "never"):
+            raise InvalidInput(f"invalid pull option: {pull!r}", where="--pull", hint="always, missing or never")
+        if pull != "always":
+            try:
+                return self.resolve(name, platform)
+            except NotFound:
+                if pull == "never" or name.startswith("sha256:"):
+                    raise
+        self.pull(name, platform=platform, progress=progress, session=session)
+        return self.resolve(name, platform)
+
+    def pull(
+        self,
+        name: str,
+        *,
+        platform: Platform | None = None,
+        progress: Progress | None = None,
+        session: Session | None = None,
+    ) -> Pulled:
+        """Bring an image from its registry. Raises NotFound, Denied, Unavailable, Corrupt, HostError."""
+        from veloci.engine.tasks import parallel
+        from veloci.transport.exchange import pull
+
+        engine = self._engine
+        return pull(
+            engine.store,
+            engine.names,
+            Reference.parse(name),
+            session=session,
+            platform=platform,
+            progress=progress,
+            parallel=parallel,
+        )
+
+    def push(
+        self,
+        name: str,
+        *,
+        format: str | None = None,
+        progress: Progress | None = None,
+        session: Session | None = None,
+    ) -> Descriptor:
+        """Send an image to the registry in its name. format: "oci", "docker" or as it is. Returns what is there now."""
+        from veloci.engine.tasks import parallel
+        from veloci.transport.exchange import push
+
+        engine, reference = self._engine, Reference.parse(name).with_default_tag()
+        return push(
+            engine.store,
+            engine.names,
+            self._named(reference),
+            reference,
+            session=session,
+            format=format,
+            progress=progress,
+            parallel=parallel,
+        )
+
+    def all(self) -> list[Listed]:
+        """Every image and its names, the newest first."""
+        found: dict[Digest, Listed] = {}
+        for name, descriptor in self._engine.names.all():
+            listed = found.get(descriptor.digest)
+            if listed is None:
+                listed = found[descriptor.digest] = Listed(descriptor, self._read(descriptor), [])
+            reference = _reference(name)
+            if reference:
+                listed.names.append(reference)
+        # By what it says itself: RFC 3339 in UTC sorts as text, as far as images are written in UTC.
+        return sorted(found.values(), key=lambda listed: _created(listed.image), reverse=True)
+
+    def _read(self, descriptor: Descriptor) -> Image | None:
+        """The image; for an index without one for this machine the first that is here."""
+        from veloci.image.image import platform_of
+        from veloci.spec import media
+        from veloci.spec.image import Index
+
+        store = self._engine.store
+        try:
+            return select(store, descriptor)
+        except (NotFound, Corrupt, InvalidInput):
+            if not media.is_index(descriptor.media_type):
+                return None
+        try:
+            entries = Index.decode(store.read(descriptor), name=f"index {descriptor.digest}").manifests
+        except (NotFound, Corrupt, InvalidInput):
+            return None
+        for entry in entries:
+            try:
+                image = Image(store, entry)
+            except (NotFound, Corrupt, InvalidInput):
+                continue
+            if platform_of(image.config).os != "unknown":
+                return image
+        return None
+
+    def name(self, reference: Reference | None, descriptor: Descriptor) -> None:
+        """Let a name stand for an image. What it stood for stays here, without that name; None is no name."""
+        names = self._engine.names
+        if reference is None:
+            if all(other.digest != descriptor.digest for _, other in names.all()):
+                names.set(descriptor.digest, descriptor)
+            return
+        text = str(reference.with_default_tag())
+        try:
+            before = names.get(text)
+        except NotFound:
+            before = descriptor
+        names.set(text, descriptor)
+        if before.digest != descriptor.digest:
+            self.name(None, before)
+        self._forget(descriptor.digest)
+
+    def _forget(self, digest: Digest) -> bool:
+        """Drop the name that an image without names has; whether it had one."""
+        try:
+            self._engine.names.remove(digest)
+        except NotFound:
+            return False
+        return True
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name. Raises NotFound, InvalidInput."""
+        reference = Reference.parse(target)
+        if reference.digest:
+            raise InvalidInput(
+                "refusing to create a tag with a digest reference", where=target, hint=reference.familiar_name()
+            )
+        self.name(reference, self.find(source))
+
+    def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[tuple[str, str]]:
+        """Remove a name, and with the last the image. Returns what was done: ("Untagged", name), ("Deleted", digest).
+
+        force: also all names of an image given by its ID, and images of stopped containers. prune: free
+        what nothing needs any more. Raises NotFound, Conflict.
+        """
+        from veloci.engine.image_removal import remove
+
+        descriptor, reference = self._find(name)
+        return remove(self._engine, descriptor, reference, force=force, prune=prune)
+
+    def import_(
+        self,
+        file: str | Iterable[bytes],
+        reference: Reference | None = None,
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: Platform | None = None,
+    ) -> Image:
+        """Make an image of one layer from the tar of a root file system; see image_import. Raises InvalidInput."""
+        from veloci.engine.image_import import import_
+
+        descriptor = import_(self._engine.store, file, changes=tuple(changes), message=message, platform=platform)
+        self.name(reference, descriptor)
+        return select(self._engine.store, descriptor)
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """The steps that made the image, the latest first; see image_describe."""
+        from veloci.engine.image_describe import history
+
+        return history(self._engine.store, self.resolve(name))
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The image in the shape of docker's API. Raises NotFound."""
+        from veloci.engine.image_describe import document
+
+        descriptor = self.find(name)
+        image = self._read(descriptor) or select(self._engine.store, descriptor)
+        listed = next((each for each in self.all() if each.descriptor.digest == descriptor.digest), None)
+        return document(self._engine, image, listed.names if listed else [], descriptor)
+
+    def unpacked(self, image: Image, progress: Progress | None = None) -> Digest:
+        """The chain ID of the image's layers, all of them unpacked. Raises Corrupt, HostError."""
+        from veloci.engine.tasks import parallel
+
+        if self._engine.snapshots.has(image.chain_id):
+            return image.chain_id
+        layers = list(zip(image.layers, image.diff_ids, strict=True))
+        return self._engine.snapshots.unpack(self._engine.store, layers, parallel=parallel, progress=progress)
+
+
+def _reference(name: str) -> Reference | None:
+    """A name of the store; None for the digest that an image without a name has."""
+    return None if digests.valid(name) else Reference.parse(name)
+
+
+def _created(image: Image | None) -> str:
+    return (image.config.created or "") if image else ""
+
+
+def _missing(name: str) -> NotFound:
+    return NotFound(f"no such image: {name}", hint=f"veloci pull {name}" if "sha256:" not in name else "veloci images")
