@@ -39,8 +39,8 @@ def copy(
     -q, --quiet             print nothing
     --src-creds NAME:PASSWORD    who we are at the source's registry
     --dest-creds NAME:PASSWORD   who we are at the destination's registry
-    --src-tls-verify BOOL   false takes any certificate, and plain HTTP (default: true)
-    --dest-tls-verify BOOL  the same for the destination
+    --src-tls-verify=false   take any certificate, and plain HTTP
+    --dest-tls-verify=false  the same for the destination
     """
     from veloci.cli.progress import progress
     from veloci.engine.engine import Engine

@@ -19,7 +19,7 @@ def login(
     -u, --username NAME      the name; asked for if it is missing
     -p, --password PASSWORD  the password; everyone on the host can read it here: prefer --password-stdin
     --password-stdin         read the password from standard input
-    --tls-verify BOOL        false takes any certificate, and plain HTTP (default: true)
+    --tls-verify=false       take any certificate, and plain HTTP
     """
     from veloci.registry.credentials import Credentials, keep
     from veloci.registry.session import Session

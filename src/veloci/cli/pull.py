@@ -26,7 +26,7 @@ def pull(
     -a, --all-tags         download every tag of the repository
     --platform OS/ARCH     the image for this platform, not for this machine's
     -q, --quiet            print the name only
-    --tls-verify BOOL      false takes any certificate, and plain HTTP (default: true; loopback may be plain)
+    --tls-verify=false     take any certificate, and plain HTTP (which a loopback registry may speak anyway)
     """
     from veloci.engine.engine import Engine
     from veloci.errors import InvalidInput

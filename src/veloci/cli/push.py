@@ -26,7 +26,7 @@ def push(
     -a, --all-tags      upload every tag of the repository that is here
     --format FORMAT     oci, or docker (v2s2): Docker version 2 schema 2 (default: what the image is)
     -q, --quiet         print the name only
-    --tls-verify BOOL   false takes any certificate, and plain HTTP (default: true; loopback may be plain)
+    --tls-verify=false  take any certificate, and plain HTTP (which a loopback registry may speak anyway)
     """
     from veloci.cli.copy import wanted_format
     from veloci.cli.progress import progress

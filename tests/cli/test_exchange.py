@@ -1,0 +1,153 @@
+"""pull, push, copy, save, load, login, logout: docker's words, one clear line for what goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from peers import Built, Scripted, Serving, digest, veloci
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
+        yield address
+
+
+@pytest.fixture
+def built(tmp_path, roots, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    return Built(tmp_path / "layout")
+
+
+def failed(*words, **options):
+    done = veloci(*words, check=False, **options)
+    assert done.returncode == 1
+    assert done.stdout == "" or done.stdout.endswith("\n")
+    return done.stderr
+
+
+def keys(built):
+    return sorted(digest(layer)[7:19] for layer in built.layers)
+
+
+def test_an_image_is_pushed_and_pulled_back_with_dockers_words(built, registry):
+    name = f"{registry}/words:v0"
+    veloci("copy", "-q", f"oci:{built.path}:v0", name)
+    lines = veloci("push", name).splitlines()
+    assert lines[0] == f"The push refers to repository [{registry}/words]"
+    assert sorted(line for line in lines if line.endswith(": Pushed")) == [f"{key}: Pushed" for key in keys(built)]
+    assert lines[-1] == f"v0: digest: {digest(built.manifest)} size: {len(built.manifest)}"
+    again = veloci("push", name).splitlines()
+    assert sorted(again[1:-1]) == [f"{key}: Layer already exists" for key in keys(built)]
+    assert veloci("push", "-q", name) == f"{name}\n"
+    os.environ["VELOCI_ROOT"] += "-fresh"
+    lines = veloci("pull", name).splitlines()
+    assert lines[0] == "v0: Pulling from words"
+    assert sorted(line for line in lines if line.endswith("complete")) == [
+        f"{key}: Pull complete" for key in keys(built)
+    ]
+    assert lines[-3:] == [
+        f"Digest: {digest(built.manifest)}",
+        f"Status: Downloaded newer image for {name}",
+        name,
+    ]
+    assert veloci("pull", name).splitlines()[-2] == f"Status: Image is up to date for {name}"
+    assert veloci("pull", "-q", name) == f"{name}\n"
+    assert veloci("pull", "-q", f"{registry}/words@{digest(built.manifest)}").startswith(f"{registry}/words@sha256:")
+
+
+def test_every_tag_goes_and_comes(built, registry):
+    for tag in ("a", "b"):
+        veloci("copy", "-q", f"oci:{built.path}:v0", f"{registry}/tags:{tag}")
+    lines = veloci("push", "-a", f"{registry}/tags").splitlines()
+    assert [line.split(":")[0] for line in lines if "size:" in line] == ["a", "b"]
+    lines = veloci("pull", "-a", f"{registry}/tags").splitlines()
+    assert [line for line in lines if "Pulling from" in line] == ["a: Pulling from tags", "b: Pulling from tags"]
+
+
+def test_saved_to_a_pipe_and_loaded_from_one(built):
+    veloci("copy", "-q", f"oci:{built.path}:v0", "app:v0")
+    saved = subprocess.run([sys.executable, "-m", "veloci", "save", "app:v0"], capture_output=True, check=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-m", "veloci", "load", "-q"], input=saved, capture_output=True, check=True
+    )
+    assert loaded.stdout == b"Loaded image: app:v0\n"
+    assert loaded.stderr == b""
+
+
+def test_a_terminal_gets_no_archive(built):
+    master, slave = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "veloci", "save", "app:v0"], stdout=slave, stderr=-1, text=True, check=False
+    )
+    os.close(slave)
+    os.close(master)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "veloci: cowardly refusing to save to a terminal\n  try: veloci save -o FILE IMAGE, or redirect\n",
+    )
+
+
+def test_what_goes_wrong_is_one_line(built, registry, tmp_path):
+    gone = "127.0.0.1:1"
+    for words, message in (
+        (("pull", f"{registry}/nope:v0"), f"veloci: {registry}/nope:v0: manifest unknown\n  try: check the name, the tag and the registry\n"),
+        (("pull", f"{gone}/x:v0"), f"veloci: cannot reach {gone}: connection refused\n  try: is the registry up?\n"),
+        (("pull", "UPPER"), "veloci: invalid reference 'UPPER': a repository's name must be lower case\n  try: library/upper\n"),
+        (("push", f"{registry}/nope:v0"), f"veloci: An image does not exist locally with the tag: {registry}/nope\n  try: veloci images\n"),
+        (("load", "-i", f"{tmp_path}/none"), f"veloci: {tmp_path}/none: no such file\n"),
+        (("load", "-i", __file__), f"veloci: {__file__}: not a tar file: "),
+        (("copy", "--format", "zip", "a", "b"), "veloci: --format: 'zip' is no image format\n  try: oci or docker\n"),
+        (("copy", "--src-creds", "me", "a", "b"), "veloci: --src-creds: credentials are written NAME:PASSWORD\n"),
+        (("copy", "--all", "--platform", "arm64", "a", "b"), "veloci: --platform: takes one image, --all takes all\n  try: leave one of them out\n"),
+    ):  # fmt: skip
+        assert failed(*words).startswith(message), words
+
+
+def test_a_failed_pull_leaves_the_store_as_it_was(built, tmp_path):
+    def wrong(request):
+        if "manifests" in request.path:
+            kind = "application/vnd.oci.image.manifest.v1+json"
+            return request.reply(200, built.manifest, Content_Type=kind)
+        if digest(built.config) in request.path:
+            return request.reply(200, built.config)
+        if "blobs" in request.path:
+            size = next(len(layer) for layer in built.layers if digest(layer) in request.path)
+            return request.reply(200, b"x" * size)
+        return request.reply(200, b"{}")
+
+    with Scripted(wrong) as bad:
+        said = failed("pull", f"{bad.address}/app:v0")
+    assert said.startswith("veloci: content: expected sha256:")
+    assert said.endswith("\n  try: the copy is damaged; fetch it again\n")
+    content = tmp_path / "data/content"
+    assert not list((content / "ingest").iterdir())
+    assert {path.name for path in (content / "blobs/sha256").iterdir()} <= {digest(built.config)[7:]}
+    assert json.loads((content / "index.json").read_text())["manifests"] == []
+
+
+def test_login_checks_and_remembers_and_logout_forgets(built, tmp_path):
+    from base64 import b64encode
+
+    right = "Basic " + b64encode(b"me:secret").decode()
+
+    def private(request):
+        if request.headers.get("Authorization") == right:
+            return request.reply(200, b"{}")
+        words = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
+        return request.reply(401, words, WWW_Authenticate='Basic realm="r"')
+
+    with Scripted(private) as server:
+        host = server.address
+        wrong = failed("login", "-u", "me", "--password-stdin", host, input="guess\n")
+        assert wrong == f"veloci: {host}: {host} denied it: authentication required\n  try: veloci login {host}\n"
+        assert not (tmp_path / "home/.docker/config.json").exists()
+        assert veloci("login", "-u", "me", "--password-stdin", host, input="secret\n") == "Login Succeeded\n"
+    document = json.loads((tmp_path / "home/.docker/config.json").read_text())
+    assert list(document["auths"]) == [host]
+    assert veloci("logout", host) == f"Removing login credentials for {host}\n"
+    assert veloci("logout", host) == f"Not logged in to {host}\n"
+    assert "non TTY" in failed("login", host, input="")
