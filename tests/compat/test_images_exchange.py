@@ -1,6 +1,8 @@
 """Docker, podman and skopeo read what veloci wrote, and veloci what they wrote."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,12 @@ def docker(tmp_path_factory):
 
 @pytest.fixture
 def podman(tmp_path):
-    """podman with a store of its own."""
-    roots = ["--root", tmp_path / "podman", "--runroot", tmp_path / "podman-run", "--storage-driver", "vfs"]
+    """podman with a store of its own; its run directory's name may not be long."""
+    short = tempfile.mkdtemp(prefix="podman-")
+    roots = ["--root", tmp_path / "podman", "--runroot", short, "--storage-driver", "vfs"]
     yield ["podman", *roots]
     run("podman", *roots, "rmi", "--all", "--force", check=False)
+    shutil.rmtree(short)
 
 
 def files(folder):
