@@ -19,6 +19,7 @@ def images(
     name: str = "",
     /,
     *,
+    all: bool = False,
     digests: bool = False,
     filter: tuple[str, ...] = (),
     format: str | None = None,
@@ -30,6 +31,7 @@ def images(
     NAME is a REPOSITORY[:TAG], in which * stands for any letters but /. SIZE is that of the
     uncompressed layers where they tell it, else of the compressed ones.
 
+    -a, --all             as without it: veloci keeps no images of intermediate steps
     --digests             show the manifests' digests
     -f, --filter KEY=VAL  only these: reference=PATTERN, label=KEY[=VALUE], dangling=BOOL,
                           before=IMAGE, since=IMAGE; may be repeated
@@ -42,6 +44,7 @@ def images(
     from veloci.cli.output import formatted, show
     from veloci.engine.engine import Engine
 
+    del all  # for scripts that say it to docker
     engine = Engine()
     rows = chosen(engine.images, name, filter)
     items = [_item(engine.store, listed, reference, no_trunc=no_trunc) for listed, reference in rows]

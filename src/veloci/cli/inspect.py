@@ -1,0 +1,103 @@
+"""`veloci inspect`."""
+
+from __future__ import annotations
+
+from veloci.errors import InvalidInput, NotFound, VelociError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from veloci.engine.engine import Engine
+
+KINDS = ("container", "image", "network")  # in the order in which a name is looked for, as docker does
+# Go maps in docker's objects: a key that they lack is `<no value>`, where a struct's missing field is an error.
+_MAPS = frozenset(
+    "Annotations Data ExposedPorts Labels LogOpts Networks Options PortBindings Ports Sysctls Tmpfs Volumes "
+    "Containers StorageOpt DriverOpts annotations".split()
+)
+
+
+def inspect(name: str, /, *names: str, format: str | None = None, type: str | None = None, size: bool = False) -> int:
+    """Show all that is known of containers, images and networks, as JSON.
+
+    NAME is a name, an ID or the beginning of an ID; what fits first is shown: a container, an image,
+    a network. What is not found is said at the end, and the exit status is then 1.
+
+    -f, --format TEMPLATE  a Go template on each object, as in '{{.State.Pid}}', or json
+    --type KIND            only a container, an image or a network
+    -s, --size             also the bytes that a container has written: SizeRw, SizeRootFs
+    """
+    from veloci.cli.main import complain
+    from veloci.engine.engine import Engine
+
+    if type is not None and type not in KINDS:
+        raise InvalidInput(f"{type!r} is not a valid value for --type", where="--type", hint=", ".join(KINDS))
+    engine = Engine()
+    found: list[dict[str, Any]] = []
+    failures: list[VelociError] = []
+    for each in (name, *names):
+        try:
+            found.append(_object(engine, each, [type] if type else KINDS, size=size))
+        except VelociError as error:
+            failures.append(error)
+    _print(found, format)
+    for failure in failures:
+        complain(failure)
+    return 1 if failures else 0
+
+
+def _object(engine: Engine, name: str, kinds: Any, *, size: bool) -> dict[str, Any]:
+    """The first thing of this name. Raises NotFound if there is none."""
+    for kind in kinds:
+        try:
+            return _look(engine, kind, name, size=size)
+        except NotFound:
+            continue
+        except InvalidInput:  # what cannot be an image's name may be a network's
+            if len(kinds) == 1:
+                raise
+    what = kinds[0] if len(kinds) == 1 else "object"
+    hint = {"image": "veloci images", "network": "veloci network ls"}.get(what, "veloci ps -a")
+    raise NotFound(f"no such {what}: {name}", hint=hint)
+
+
+def _look(engine: Engine, kind: str, name: str, *, size: bool) -> dict[str, Any]:
+    """The thing of this kind and name in the shape of docker's API. Raises NotFound."""
+    if kind == "container":
+        found: dict[str, Any] = engine.containers.inspect(name)
+        if size:
+            written = engine.snapshots.usage(found["Id"])
+            below = engine.images.inspect(found["Image"])["Size"]
+            found = {**found, "SizeRw": written, "SizeRootFs": written + below}
+        return found
+    if kind == "image":
+        return engine.images.inspect(name)
+    from veloci.engine.networks import find
+
+    return find(engine.networks, name)
+
+
+def _print(found: list[dict[str, Any]], format: str | None) -> None:
+    from veloci.cli.output import show
+    from veloci.spec.document import dumps
+
+    if format in (None, "", "json"):
+        show(dumps(found, indent=0 if format else 4).decode() + "\n")
+        return
+    from veloci.cli.template import Template
+
+    template = Template(format.replace("\\t", "\t").replace("\\n", "\n"))
+    show("".join(template.render(typed(each)) + "\n" for each in found))
+
+
+def typed(value: Any, key: str = "") -> Any:
+    """A JSON value as the Go value that it stands for: objects are structs but those that docker has maps for."""
+    from veloci.cli.template_print import NilMap, Record
+
+    if isinstance(value, dict):
+        items = {name: typed(item, name) for name, item in value.items()}
+        return items if key in _MAPS else Record(items)
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return NilMap() if value is None and key in _MAPS else value
