@@ -4,11 +4,15 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import threading
+import time
 from itertools import product
 
 import pytest
-from peers import Built, Serving, digest, tar
+from peers import Built, Scripted, Serving, digest, tar
 
 from veloci.content.names import Names
 from veloci.content.store import Store
@@ -457,3 +461,66 @@ def test_a_layer_that_is_not_what_the_config_says_is_not_saved(places, built, tm
     with pytest.raises(Corrupt):
         go(places, f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/x.tar:x:v1")
     assert not list(tmp_path.glob("*.tar"))
+
+
+# -- several at once, and killed in between
+
+
+def spawned(*words):
+    return subprocess.Popen([sys.executable, "-m", "veloci", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_eight_writers_of_one_layout_lose_no_name(built, roots, tmp_path):
+    writers = [spawned("copy", "-q", f"oci:{built.path}:v0", f"oci:{tmp_path}/shared:n{n}") for n in range(8)]
+    assert [(w.wait(60), w.stderr.read()) for w in writers] == [(0, b"")] * 8
+    for writer in writers:
+        writer.stderr.close()
+    index = json.loads((tmp_path / "shared/index.json").read_text())["manifests"]
+    assert sorted(e["annotations"]["org.opencontainers.image.ref.name"] for e in index) == [f"n{n}" for n in range(8)]
+    assert not [path for path in (tmp_path / "shared").rglob(".*") if path.is_file()]
+
+
+def test_a_killed_pull_goes_on_where_it_stopped(built, roots, tmp_path):
+    """kill -9 in the middle of a layer; the second pull asks for the rest alone."""
+    size = 6 << 20
+    big = Built(tmp_path / "big", [tar({"data": os.urandom(size)})])
+    held = threading.Event()
+    ranges = []
+
+    def slow(request):
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        if "manifests" in request.path:
+            return request.reply(200, big.manifest, Content_Type=media.MANIFEST)
+        if digest(big.config) in request.path:
+            return request.reply(200, big.config)
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        ranges.append(start)
+        rest = big.layers[0][start:]
+        if start:
+            return request.reply(
+                206, rest, Content_Range=f"bytes {start}-{len(big.layers[0]) - 1}/{len(big.layers[0])}"
+            )
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(rest)))
+        request.end_headers()
+        request.wfile.write(rest[: 4 << 20])
+        held.wait(30)
+        return request.cut()
+
+    partial = tmp_path / "data/content/ingest" / digest(big.layers[0]).replace(":", "-")
+    with Scripted(slow) as server:
+        first = spawned("pull", "-q", f"{server.address}/big:v0")
+        while not (partial.exists() and partial.stat().st_size >= 4 << 20) and first.poll() is None:
+            time.sleep(0.02)
+        first.kill()
+        first.wait()
+        first.stderr.close()
+        held.set()
+        second = spawned("pull", "-q", f"{server.address}/big:v0")
+        assert (second.wait(60), second.stderr.read()) == (0, b"")
+        second.stderr.close()
+    assert ranges == [0, 4 << 20]
+    blob = tmp_path / "data/content/blobs/sha256" / digest(big.layers[0])[7:]
+    assert blob.read_bytes() == big.layers[0]
+    assert not partial.exists()
