@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -112,10 +114,10 @@ class Serving:
 class Scripted:
     """An HTTP server that answers as a test's function says: `answer(request)` gets the handler.
 
-    `seen` is a list of (method, path, Authorization header).
+    `seen` is a list of (method, path, Authorization header). certificate: a file; then it speaks TLS.
     """
 
-    def __init__(self, answer):
+    def __init__(self, answer, certificate=None):
         self.seen = seen = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -126,8 +128,8 @@ class Scripted:
 
             def handle_one_request(self):
                 # A TLS greeting has no end of line to wait for.
-                head = self.connection.recv(1, 2)  # MSG_PEEK
-                if head == b"\x16":
+                plain = not isinstance(self.connection, ssl.SSLSocket)
+                if plain and self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
                     self.close_connection = True
                     return
                 super().handle_one_request()
@@ -166,6 +168,10 @@ class Scripted:
                 pass
 
         self.server = Server(("127.0.0.1", 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
 
     def __enter__(self):
@@ -187,17 +193,17 @@ class Dockerd:
 
     def __enter__(self):
         self.root.mkdir(parents=True, exist_ok=True)
-        socket = f"unix://{self.root}/docker.sock"
+        at = f"unix://{self.root}/docker.sock"
         self.log = (self.root / "log").open("wb")
         self.process = subprocess.Popen(
             (
                 f"dockerd --data-root {self.root}/data --exec-root {self.root}/exec --pidfile {self.root}/pid"
-                f" -H {socket} --iptables=false --ip-masq=false --ip-forward=false --bridge=none"
+                f" -H {at} --iptables=false --ip-masq=false --ip-forward=false --bridge=none"
             ).split(),
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
-        self.command = ["docker", "-H", socket]
+        self.command = ["docker", "-H", at]
         for _ in range(100):
             if subprocess.run([*self.command, "version"], capture_output=True, check=False).returncode == 0:
                 return self.command

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from contextlib import nullcontext
@@ -476,3 +477,33 @@ def test_a_garbage_token_is_refused(body):
 
     with Scripted(script) as server, pytest.raises(InvalidInput):
         whole(repository(server.address))
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate and its key that nobody has signed."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        (
+            f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {path} -out {path}.crt"
+            " -subj /CN=registry -addext subjectAltName=IP:127.0.0.1"
+        ).split(),
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + path.with_name("both.pem.crt").read_text())
+    return path
+
+
+@pytest.mark.needs("openssl")
+def test_a_certificate_that_nobody_vouches_for_is_taken_only_when_told(certificate):
+    with Scripted(v2(lambda request: request.reply(200, DATA)), certificate) as server:
+        with pytest.raises(Unavailable) as failure:
+            whole(repository(server.address))
+        assert whole(repository(server.address, tls_verify=False)) == DATA
+    assert str(failure.value).startswith(f"no trusted connection to {server.address}: ")
+    assert re.search("self.signed certificate", str(failure.value))
+    assert failure.value.hint == "use a trusted certificate, or --tls-verify=false if you trust the network"

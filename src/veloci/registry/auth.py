@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from time import monotonic
 from urllib.parse import urlencode, urlsplit
 
-from veloci.errors import Denied, InvalidInput, VelociError
+from veloci.errors import Denied, InvalidInput
 from veloci.registry import protocol
 
 TYPE_CHECKING = False
@@ -141,6 +141,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-__all__ = ["Auth", "VelociError", "challenge", "is_inner", "is_loopback"]

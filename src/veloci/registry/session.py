@@ -12,9 +12,10 @@ from random import uniform
 from time import sleep
 from urllib.parse import urljoin, urlsplit
 
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import PoolManager, Retry, Timeout, disable_warnings
 from urllib3.exceptions import (
     HTTPError,
+    InsecureRequestWarning,
     LocationParseError,
     MaxRetryError,
     NameResolutionError,
@@ -65,6 +66,7 @@ class Session:
         if not tls_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            disable_warnings(InsecureRequestWarning)  # it is what the user asked for
         self._pool = PoolManager(
             maxsize=8, retries=Retry(0, redirect=False, raise_on_status=False), ssl_context=context
         )
@@ -81,7 +83,7 @@ class Session:
             try:
                 self._once("GET", f"{found}/v2/", None, {}, Timeout(CONNECT, read=CONNECT)).close()
             except HTTPError as error:
-                if isinstance(error, (SSLError, ProtocolError, SilentError)) and not gone(error):
+                if is_plain(error):
                     found = f"http://{host}"
                 else:
                     raise unreachable(error, host) from None
@@ -292,6 +294,13 @@ def passing(error: HTTPError) -> bool:
     return isinstance(error, (ProtocolError, SilentError)) and not gone(error)
 
 
+def is_plain(error: HTTPError) -> bool:
+    """Whether a try by TLS failed as it does where plain HTTP is spoken; a bad certificate is no such failure."""
+    if isinstance(error, SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return passing(error)
+
+
 def gone(error: HTTPError) -> bool:
     """Whether nobody was there to connect to."""
     return isinstance(error, (NewConnectionError, NameResolutionError))
@@ -300,7 +309,8 @@ def gone(error: HTTPError) -> bool:
 def unreachable(error: HTTPError, host: str, where: str = "") -> VelociError:
     """What a connection's failure is, in one line."""
     if isinstance(error, SSLError):
-        reason = str(getattr(error.args[0], "reason", "") or error).lower().replace("_", " ")
+        known = getattr(error.args[0], "verify_message", "") or getattr(error.args[0], "reason", "")
+        reason = str(known or error).lower().replace("_", " ")
         hint = "use a trusted certificate, or --tls-verify=false if you trust the network"
         return Unavailable(f"no trusted connection to {host}: {reason}", where=where, hint=hint)
     cause = error.__cause__ or error.__context__

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from veloci.errors import InvalidInput, VelociError
 from veloci.spec.image import REF_NAME
-from veloci.transport.copy import transfer
+from veloci.transport.copy import copy
 from veloci.transport.docker_archive import DockerArchive, DockerArchiveSource, entries, normal
 from veloci.transport.files import Archive, Folder
 from veloci.transport.layout import CONTAINERD_NAME, LayoutSource
@@ -38,7 +38,7 @@ def save(
     with DockerArchive(path) as archive:
         for descriptor, tags in images:
             archive.tags = list(tags)
-            transfer(StorePlace(store, names, None, descriptor), archive, progress=progress)
+            copy(StorePlace(store, names, None, descriptor), archive, progress=progress, stay_open=True)
 
 
 def load(
@@ -62,7 +62,7 @@ def load(
             raise InvalidInput("it is neither Docker's archive nor an OCI layout", where=files.name)
         for source, tags in _docker(files) if isinstance(files, Archive) and "manifest.json" in files else _oci(files):
             destination = StorePlace(store, names, None)
-            descriptor = transfer(source, destination, progress=progress, parallel=parallel)
+            descriptor = copy(source, destination, progress=progress, parallel=parallel, stay_open=True)
             for tag in tags:
                 names.set(str(tag), descriptor)
                 yield str(tag), descriptor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from veloci.errors import InvalidInput, NotFound
 from veloci.image.convert import FORMATS, family, reindexed, rewritten
@@ -33,40 +33,41 @@ def copy(
     platform: Platform | None = None,
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
+    stay_open: bool = False,
 ) -> Descriptor:
-    """Copy an image; the places are closed afterwards. Returns what the destination now names.
+    """Copy an image. Returns what the destination now names. The places are closed, unless they are to `stay_open`.
 
     format: "oci" or "docker"; None keeps what it is, as far as the destination can hold it. all: every image
     of an index; else the one for `platform` (None: this machine's). parallel: a map for the layers.
     Raises what the places raise; InvalidInput for a format or artifact that cannot be.
     """
-    with source, destination:
-        return transfer(
-            source, destination, format=format, all=all, platform=platform, progress=progress, parallel=parallel
-        )
+    with ExitStack() as places:
+        if not stay_open:
+            places.enter_context(source)
+            places.enter_context(destination)
+        return _copy(_job(source, destination, format, progress, parallel), all=all, wanted=platform)
 
 
-def transfer(
+def _job(
     source: Source,
     destination: Destination,
-    *,
-    format: str | None = None,
-    all: bool = False,
-    platform: Platform | None = None,
-    progress: Progress | None = None,
-    parallel: Callable[..., Iterable[Descriptor]] = map,
-) -> Descriptor:
-    """`copy`, in places that stay open: an archive may take several images."""
+    format: str | None,
+    progress: Progress | None,
+    parallel: Callable[..., Iterable[Descriptor]],
+) -> _Job:
     if format is not None and format not in destination.formats:
         allowed = " or ".join(destination.formats if format in FORMATS else FORMATS)
         raise InvalidInput(f"{destination.name} cannot hold the format {format!r}", where="--format", hint=allowed)
-    job = _Job(source, destination, format, progress or Silent(), map if destination.serial else parallel)
-    descriptor, raw = source.manifest()
+    return _Job(source, destination, format, progress or Silent(), map if destination.serial else parallel)
+
+
+def _copy(job: _Job, *, all: bool, wanted: Platform | None) -> Descriptor:
+    descriptor, raw = job.source.manifest()
     if media.is_index(descriptor.media_type) and all:
         descriptor, raw = job.index(descriptor, raw, DEPTH)
     else:
-        descriptor, raw = job.image(*select(source, descriptor, raw, platform))
-    destination.finish(descriptor, raw)
+        descriptor, raw = job.image(*select(job.source, descriptor, raw, wanted))
+    job.destination.finish(descriptor, raw)
     return descriptor
 
 

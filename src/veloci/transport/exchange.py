@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veloci.errors import NotFound
-from veloci.transport.copy import copy, transfer
+from veloci.transport.copy import copy
 from veloci.transport.registry import RegistryPlace
 from veloci.transport.store import StorePlace
 
@@ -52,7 +52,7 @@ def pull(
         before = names.get(str(reference)).digest
     except NotFound:
         before = ""
-    descriptor = transfer(source, destination, platform=platform, progress=progress, parallel=parallel)
+    descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
     return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
 
 
