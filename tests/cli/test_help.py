@@ -1,0 +1,75 @@
+"""help and version: what there is, without importing what is not asked for."""
+
+import subprocess
+import sys
+
+import pytest
+from peers import veloci
+
+import veloci as package
+from veloci.cli.main import ALIASES, COMMANDS, main
+
+
+def test_the_version_is_one_line():
+    assert veloci("--version") == veloci("-v") == veloci("version", "--short")
+    assert veloci("--version") == f"veloci version {package.__version__}\n"
+
+
+def test_the_version_imports_almost_nothing():
+    code = (
+        f"import sys; sys.path.insert(0, {package.__path__[0].removesuffix('/veloci')!r})\n"
+        "from veloci.cli.main import main\n"
+        "main(['--version']); print(*sorted(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True).stdout
+    modules = set(out.splitlines()[1].split())
+    assert {name for name in modules if name.startswith("veloci")} == {
+        "veloci",
+        "veloci.cli",
+        "veloci.cli.help",
+        "veloci.cli.main",
+        "veloci.cli.options",
+        "veloci.errors",
+    }
+    assert modules & {"re", "json", "typing", "enum", "argparse", "pathlib", "threading", "subprocess", "rich"} == set()
+
+
+def test_the_version_says_what_it_runs_on(capsys):
+    assert main(["version"]) == 0
+    lines = [line.split(":")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["veloci", "Version", "Python version", "OS/Arch", "Kernel"]
+
+
+@pytest.mark.parametrize("template", ["{{.Version}}", "{{.Client.Version}}", "{{.Server.Version}}"])
+def test_the_version_by_a_template(capsys, template):
+    assert main(["version", "--format", template]) == 0
+    assert capsys.readouterr().out == f"{package.__version__}\n"
+
+
+def test_every_command_is_listed_with_a_line(capsys):
+    assert main(["help"]) == 0
+    listed = {line[2:].partition("  ")[0]: line for line in capsys.readouterr().out.splitlines() if line[:2] == "  "}
+    for name in COMMANDS:
+        assert listed[name].rstrip().endswith("."), name
+
+
+@pytest.mark.parametrize("words", [["help", "rmi"], ["rmi", "--help"], ["rmi", "-h"], ["help", "image", "rm"]])
+def test_the_help_of_a_command(capsys, words):
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Usage: veloci rmi [OPTIONS] IMAGE [IMAGE...]"
+    assert "-f, --force  also all names of an image given by its ID, and images that stopped containers use" in lines
+
+
+@pytest.mark.parametrize("words", [["network"], ["network", "--help"], ["help", "network"]])
+def test_the_help_of_a_group(capsys, words):
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Usage: veloci network COMMAND\n\nCommands:\n")
+    shown = [line[2:].partition("  ")[0] for line in out.splitlines() if line[:2] == "  "]
+    assert shown == sorted(name for name in (*COMMANDS, *ALIASES) if name.startswith("network "))
+
+
+def test_an_unknown_command_is_said(capsys):
+    assert main(["help", "nonsense"]) == 1
+    assert capsys.readouterr().err == "veloci: no command 'nonsense'\n  try: veloci --help\n"
