@@ -39,6 +39,8 @@ def import_(
     """
     from veloci.engine.tasks import ahead
 
+    if isinstance(file, str) and file.startswith(("http://", "https://")):
+        raise InvalidInput("an import reads a file", where=file, hint=f"curl {file} | veloci import -")
     config = configuration(changes)
     where = "standard input" if file == "-" else file if isinstance(file, str) else "the archive"
     chunks = _read(file) if isinstance(file, str) else file
@@ -120,8 +122,6 @@ def checked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _read(path: str) -> Iterator[bytes]:
-    if path.startswith(("http://", "https://")):
-        raise InvalidInput("an import reads a file", where=path, hint=f"curl {path} | veloci import -")
     try:
         file = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
