@@ -268,3 +268,29 @@ def test_layers_are_unpacked_once(engine, rootfs):
     assert engine.snapshots.has(image.chain_id)
     assert engine.images.unpacked(image) == image.chain_id
     assert engine.images.inspect("app:v0")["GraphDriver"]["Data"]["UpperDir"].startswith(engine.root)
+
+
+def test_what_is_saved_is_loaded_with_the_names_it_was_called_by(engine, rootfs, tmp_path):
+    image = imported(engine, rootfs, "app:v0")
+    engine.images.tag("app:v0", "other:v0")
+    engine.images.save(["app:v0", image.id[7:19], "other:v0"], str(tmp_path / "both.tar"))
+    other = Engine(str(tmp_path / "other"), str(tmp_path / "run2"))
+    assert [(str(name.familiar()), each.id) for name, each in other.images.load(str(tmp_path / "both.tar"))] == [
+        ("app:v0", image.id),
+        ("other:v0", image.id),
+    ]
+
+
+def test_an_image_loaded_without_a_name_stays(engine, rootfs, tmp_path):
+    image = imported(engine, rootfs, "app:v0")
+    engine.images.save([image.id], str(tmp_path / "nameless.tar"))
+    other = Engine(str(tmp_path / "other"), str(tmp_path / "run2"))
+    assert [(name, each.id) for name, each in other.images.load(str(tmp_path / "nameless.tar"))] == [(None, image.id)]
+    assert other.images.resolve(image.id).id == image.id
+    assert [each.names for each in other.images.all()] == [[]]
+
+
+def test_a_platform_is_a_text_or_a_value(engine, rootfs):
+    imported(engine, rootfs, "app:v0")
+    with pytest.raises(NotFound, match="not for linux/s390x"):
+        engine.images.get("app:v0", "never", "linux/s390x")

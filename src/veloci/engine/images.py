@@ -12,7 +12,7 @@ from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from veloci.engine.engine import Engine
@@ -51,12 +51,12 @@ class Images:
         """
         return self._find(name)[0]
 
-    def resolve(self, name: str, platform: Platform | None = None) -> Image:
+    def resolve(self, name: str, platform: Platform | str | None = None) -> Image:
         """The image of a name, an ID or the beginning of an ID, for a platform (None: this machine's).
 
         Raises what `find` raises, and Corrupt.
         """
-        return select(self._engine.store, self.find(name), platform)
+        return select(self._engine.store, self.find(name), _platform(platform))
 
     def _find(self, name: str) -> tuple[Descriptor, Reference | None]:
         """As `find`, and the name under which it was found, None for an ID."""
@@ -105,9 +105,8 @@ class Images:
     def get(
         self,
         name: str,
-        *,
         pull: str = "missing",
-        platform: Platform | None = None,
+        platform: Platform | str | None = None,
         progress: Progress | None = None,
         session: Session | None = None,
     ) -> Image:
@@ -130,7 +129,7 @@ class Images:
         self,
         name: str,
         *,
-        platform: Platform | None = None,
+        platform: Platform | str | None = None,
         progress: Progress | None = None,
         session: Session | None = None,
     ) -> Pulled:
@@ -144,7 +143,7 @@ class Images:
             engine.names,
             Reference.parse(name),
             session=session,
-            platform=platform,
+            platform=_platform(platform),
             progress=progress,
             parallel=parallel,
         )
@@ -172,6 +171,35 @@ class Images:
             progress=progress,
             parallel=parallel,
         )
+
+    def save(self, names: Iterable[str], file: str | int, *, progress: Progress | None = None) -> None:
+        """Write Docker's archive, an OCI layout as well, of these images under the names that they are called by.
+
+        file: a path, where it appears when it is whole, or a descriptor. Raises NotFound, HostError, Corrupt.
+        """
+        from veloci.transport.archives import save
+
+        chosen: dict[Digest, tuple[Descriptor, list[Reference]]] = {}
+        for name in names:
+            descriptor, reference = self._find(name)
+            references = chosen.setdefault(descriptor.digest, (descriptor, []))[1]
+            if reference and reference.tag and reference not in references:
+                references.append(reference)
+        save(self._engine.store, self._engine.names, list(chosen.values()), file, progress=progress)
+
+    def load(self, file: str | int, *, progress: Progress | None = None) -> Iterator[tuple[Reference | None, Image]]:
+        """Take the images of an archive, or of an OCI layout: each with a name, None for one that has none.
+
+        file: a path of either, "-" or a descriptor. Raises NotFound, InvalidInput, Corrupt, HostError.
+        """
+        from veloci.engine.tasks import parallel
+        from veloci.transport.archives import load
+
+        store = self._engine.store
+        for name, descriptor in load(store, self._engine.names, file, progress=progress, parallel=parallel):
+            if not name:
+                self.name(None, descriptor)
+            yield _reference(name) if name else None, self._read(descriptor) or select(store, descriptor)
 
     def all(self) -> list[Listed]:
         """Every image and its names, the newest first."""
@@ -300,6 +328,14 @@ class Images:
 def _reference(name: str) -> Reference | None:
     """A name of the store; None for the digest that an image without a name has."""
     return None if digests.valid(name) else Reference.parse(name)
+
+
+def _platform(platform: Platform | str | None) -> Platform | None:
+    if isinstance(platform, str):
+        from veloci.spec.platform import parse
+
+        return parse(platform)
+    return platform
 
 
 def _created(image: Image | None) -> str:
