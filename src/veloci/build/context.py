@@ -41,6 +41,7 @@ class Entry:
 
     @property
     def kind(self) -> int:
+        """What it is: the file type bits of its mode, as S_IFREG."""
         return stat.S_IFMT(self.status.st_mode)
 
     def open(self) -> int:
