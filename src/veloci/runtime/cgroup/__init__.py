@@ -1,1 +1,210 @@
-"""Control groups: v1, v2 and both at once."""
+"""A container's control group, in every hierarchy that is mounted: version 1, version 2, or both at once.
+
+Group(places)   places: controllers ("cpu,cpuacct", "name=systemd"; "" for version 2) -> directory
+v1, v2          what resources mean to each version; on a host with both, version 2 only holds processes
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EBUSY, ENOENT
+
+from veloci.errors import Conflict, HostError, InvalidInput
+from veloci.kernel.cgroupfs import hierarchies, read, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from veloci.spec.runtime import Resources
+
+_PATIENCE = 200  # times 10 ms, for killed processes to leave
+
+
+def place(path: str, id: str) -> dict[str, str]:
+    """Where the group `path` of config.json (linux.cgroupsPath) is: controllers -> directory.
+
+    An absolute path is below each hierarchy's mount point, a relative one below the caller's own
+    group (in version 2 beside it, for a group with processes can have no children with controllers).
+    Raises InvalidInput: no `..` may lead out of the hierarchy.
+    """
+    if ".." in path.split("/") or "\0" in path or path.rstrip("/") != path.rstrip():
+        raise InvalidInput(f"{path!r} is not a path below the hierarchy", where="config.json: $.linux.cgroupsPath")
+    inner = "/".join(part for part in (path or id).split("/") if part not in ("", "."))
+    if not inner:
+        raise InvalidInput("names the root of the hierarchy", where="config.json: $.linux.cgroupsPath")
+    places = {}
+    for hierarchy in hierarchies():
+        if path.startswith("/"):
+            above = hierarchy.mount
+        elif hierarchy.controllers or hierarchy.own == hierarchy.mount:
+            above = hierarchy.own
+        else:
+            above = hierarchy.own.rpartition("/")[0]
+        places[hierarchy.name] = f"{above}/{inner}"
+    return places
+
+
+class Group:
+    """One container's directories in the hierarchies."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self.places = places
+        self.unified = len(places) == 1 and "" in places  # version 2 alone
+
+    def create(self) -> None:
+        """Make the directories. Raises Conflict if a process is in one, HostError."""
+        for name, directory in self.places.items():
+            try:
+                os.makedirs(directory, exist_ok=True)
+                if "cpuset" in name.split(","):
+                    _inherit_cpuset(directory)
+                processes = _processes(directory)
+            except OSError as error:
+                raise HostError(f"cgroup {directory}", error) from error
+            if processes:
+                raise Conflict(f"container's cgroup is not empty: {len(processes)} process(es) found in {directory}")
+        if self.unified:
+            from veloci.runtime.cgroup.v2 import enable
+
+            enable(self.places[""])
+
+    def add(self, pid: int) -> None:
+        """Move process `pid` in. Raises HostError."""
+        for directory in self.places.values():
+            try:
+                write(directory, "cgroup.procs", str(pid))
+            except OSError as error:
+                raise HostError(f"join cgroup {directory}", error) from error
+
+    def apply(self, resources: Resources, *, devices: bool) -> None:
+        """Set the limits that `resources` names, and with `devices` its device rules. Raises HostError, Unsupported."""
+        if self.unified:
+            from veloci.runtime.cgroup import v2
+
+            v2.apply(self.places[""], resources, devices=devices)
+        else:
+            from veloci.runtime.cgroup import v1
+
+            v1.apply(self.places, resources, devices=devices)
+
+    def freeze(self, frozen: bool) -> None:
+        """Stop all processes in it where they are, or let them go on. Returns when they did. Raises HostError."""
+        v1 = self.places.get("freezer")
+        directory = v1 or self.places.get("", "")
+        try:
+            if v1:
+                _until(v1, "freezer.state", "FROZEN" if frozen else "THAWED")
+            else:
+                write(directory, "cgroup.freeze", "1" if frozen else "0")
+                _wait_frozen(directory, frozen=frozen)
+        except OSError as error:
+            raise HostError(f"{'pause' if frozen else 'resume'} cgroup {directory}", error) from error
+
+    def frozen(self) -> bool:
+        """Whether its processes are stopped; False if the group is gone."""
+        try:
+            if v1 := self.places.get("freezer"):
+                return read(v1, "freezer.state") != "THAWED"
+            return "" in self.places and read(self.places[""], "cgroup.freeze") == "1"
+        except OSError:
+            return False
+
+    def pids(self) -> list[int]:
+        """The processes in it and in groups below it, as this process numbers them."""
+        for name in ("freezer", "pids", "devices", "memory", ""):
+            if name in self.places:
+                found: list[int] = []
+                for directory in _tree(self.places[name]):
+                    found += _processes(directory)
+                return sorted(set(found))
+        return []
+
+    def kill(self, signal: int = 9) -> None:
+        """Send `signal` to every process in it, and again to those born meanwhile if it is SIGKILL."""
+        for _ in range(_PATIENCE):
+            pids = self.pids()
+            for pid in pids:
+                try:
+                    os.kill(pid, signal)
+                except ProcessLookupError:
+                    continue
+            if signal != 9 or not pids:
+                return
+            if self.frozen():
+                self.freeze(False)
+            _pause(0.002)
+
+    def remove(self) -> None:
+        """Remove the directories, which must have no process left; those that are gone already are no error."""
+        for directory in self.places.values():
+            for below in _tree(directory):
+                _remove(below)
+
+
+def _tree(directory: str) -> Iterator[str]:
+    """`directory` and all below it, the deepest first."""
+    try:
+        with os.scandir(directory) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for path in below:
+        yield from _tree(path)
+    yield directory
+
+
+def _processes(directory: str) -> list[int]:
+    try:
+        return [int(pid) for pid in read(directory, "cgroup.procs").split() if pid != "0"]
+    except OSError as error:
+        if error.errno in (ENOENT, 19, 95):  # gone (also ENODEV), or a threaded group (EOPNOTSUPP)
+            return []
+        raise
+
+
+def _remove(directory: str) -> None:
+    for patience in range(_PATIENCE, -1, -1):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != EBUSY or not patience:
+                raise HostError(f"remove cgroup {directory}", error) from error
+            _pause(0.01 if patience < _PATIENCE - 10 else 0.001)
+        else:
+            return
+
+
+def _inherit_cpuset(directory: str) -> None:
+    """Give an empty cpuset its parent's CPUs and memory nodes: a process cannot join it before."""
+    parent = directory.rpartition("/")[0]
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if not read(directory, file):
+            if not read(parent, file):
+                _inherit_cpuset(parent)
+            write(directory, file, read(parent, file))
+
+
+def _until(directory: str, file: str, value: str) -> None:
+    for _ in range(_PATIENCE):
+        write(directory, file, value)
+        if read(directory, file) == value:
+            return
+        _pause(0.01)
+    raise OSError(EBUSY, os.strerror(EBUSY))
+
+
+def _wait_frozen(directory: str, *, frozen: bool) -> None:
+    for _ in range(_PATIENCE):
+        if f"frozen {int(frozen)}" in read(directory, "cgroup.events"):
+            return
+        _pause(0.01)
+    raise OSError(EBUSY, os.strerror(EBUSY))
+
+
+def _pause(seconds: float) -> None:
+    from time import sleep
+
+    sleep(seconds)

@@ -1,0 +1,37 @@
+"""A container's device rules: none by default, then those of config.json, then those it always needs."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.kernel.cgroupfs import DeviceRule
+    from veloci.spec.runtime import Resources
+
+# What runc allows always: any node may be made; null, zero, full, random, urandom, tty, console, ptmx, terminals.
+_ALWAYS: tuple[DeviceRule, ...] = (
+    (True, "c", None, None, "m"),
+    (True, "b", None, None, "m"),
+    (True, "c", 1, 3, "rwm"),
+    (True, "c", 1, 5, "rwm"),
+    (True, "c", 1, 7, "rwm"),
+    (True, "c", 1, 8, "rwm"),
+    (True, "c", 1, 9, "rwm"),
+    (True, "c", 5, 0, "rwm"),
+    (True, "c", 5, 1, "rwm"),
+    (True, "c", 5, 2, "rwm"),
+    (True, "c", 136, None, "rwm"),
+)
+
+
+def rules(resources: Resources) -> list[DeviceRule]:
+    """The rules in their order; a later one wins. The numbers -1 and none mean any."""
+    found: list[DeviceRule] = [(False, "a", None, None, "rwm")]
+    for rule in resources.devices:
+        major, minor = (None if number in (None, -1) else number for number in (rule.major, rule.minor))
+        kind = rule.type or "a"
+        if kind == "a" and major is None and minor is None:
+            found = [(rule.allow, "a", None, None, "rwm")]
+        else:
+            kinds = "bc" if kind == "a" else kind
+            found += [(rule.allow, each, major, minor, rule.access or "rwm") for each in kinds]
+    return found if found == [(True, "a", None, None, "rwm")] else [*found, *_ALWAYS]

@@ -1,0 +1,126 @@
+"""Resources as version 2 control files.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import HostError, InvalidInput
+from veloci.kernel.cgroupfs import read, restrict_devices, write
+from veloci.runtime.cgroup.devices import rules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from veloci.spec.runtime import BlockIo, Cpu, Memory, Resources
+
+    Setting = tuple[str, object, str]  # file, value, place below linux.resources
+
+_AT = "config.json: $.linux.resources"
+
+
+def enable(directory: str) -> None:
+    """Hand every controller down from the hierarchy's root to the group `directory`. Raises HostError."""
+    above = []
+    while os.path.exists(f"{(directory := directory.rpartition('/')[0])}/cgroup.subtree_control"):
+        above.append(directory)
+    for group in reversed(above):
+        try:
+            wanted = set(read(group, "cgroup.controllers").split()) - set(read(group, "cgroup.subtree_control").split())
+        except OSError as error:
+            raise HostError(f"cgroup {group}", error) from error
+        for controller in sorted(wanted):
+            try:
+                write(group, "cgroup.subtree_control", f"+{controller}")
+            except OSError:
+                continue  # busy or not delegated: a limit that needs it will say so
+
+
+def apply(directory: str, resources: Resources, *, devices: bool) -> None:
+    """Write what `resources` sets, and with `devices` attach its device program. Raises HostError, InvalidInput."""
+    for file, value, at in _settings(directory, resources):
+        try:
+            write(directory, file, str(value))
+        except OSError as error:
+            raise HostError(f"set {file} to {value}", error, where=f"{_AT}.{at}") from error
+    if devices:
+        found = rules(resources)
+        if found != [(True, "a", None, None, "rwm")]:
+            try:
+                restrict_devices(directory, found)
+            except OSError as error:
+                raise HostError("attach the device program", error, where=f"{_AT}.devices") from error
+
+
+def _settings(directory: str, resources: Resources) -> Iterator[Setting]:
+    if resources.pids and resources.pids.limit is not None and resources.pids.limit != 0:
+        yield "pids.max", _or_max(resources.pids.limit), "pids.limit"
+    if resources.memory:
+        yield from _memory(resources.memory)
+    if resources.cpu:
+        yield from _cpu(resources.cpu)
+    if resources.block_io:
+        yield from _block_io(directory, resources.block_io)
+    for index, huge in enumerate(resources.hugepage_limits):
+        yield f"hugetlb.{huge.page_size}.max", huge.limit, f"hugepageLimits[{index}]"
+    for device, limits in resources.rdma.items():
+        handles = "max" if limits.hca_handles is None else limits.hca_handles
+        objects = "max" if limits.hca_objects is None else limits.hca_objects
+        yield "rdma.max", f"{device} hca_handle={handles} hca_object={objects}", f"rdma.{device}"
+    for file, text in resources.unified.items():
+        if "/" in file:
+            raise InvalidInput(f"{file!r} is not a file name", where=f"{_AT}.unified")
+        yield file, text, f"unified.{file}"
+
+
+def _or_max(value: int) -> object:
+    return "max" if value < 0 else value
+
+
+def _memory(memory: Memory) -> Iterator[Setting]:
+    if memory.swap:
+        if memory.swap > 0 and not memory.limit:
+            raise InvalidInput("needs memory.limit, of which it is the sum", where=f"{_AT}.memory.swap")
+        only = memory.swap if memory.swap < 0 else memory.swap - (memory.limit or 0)
+        if memory.swap > 0 > only:
+            raise InvalidInput("is below memory.limit", where=f"{_AT}.memory.swap")
+        yield "memory.swap.max", _or_max(only), "memory.swap"
+    if memory.limit:
+        yield "memory.max", _or_max(memory.limit), "memory.limit"
+    if memory.reservation:
+        yield "memory.low", _or_max(memory.reservation), "memory.reservation"
+    # swappiness and disableOOMKiller have no file here; as runc and crun, they are left to version 1.
+
+
+def _cpu(cpu: Cpu) -> Iterator[Setting]:
+    if cpu.idle is not None:
+        yield "cpu.idle", cpu.idle, "cpu.idle"
+    if cpu.shares:
+        yield "cpu.weight", 1 + (min(max(cpu.shares, 2), 262144) - 2) * 9999 // 262142, "cpu.shares"
+    if cpu.quota or cpu.period:
+        yield "cpu.max", f"{'max' if (cpu.quota or -1) < 0 else cpu.quota} {cpu.period or 100000}", "cpu.quota"
+    if cpu.burst:
+        yield "cpu.max.burst", cpu.burst, "cpu.burst"
+    if cpu.cpus:
+        yield "cpuset.cpus", cpu.cpus, "cpu.cpus"
+    if cpu.mems:
+        yield "cpuset.mems", cpu.mems, "cpu.mems"
+
+
+def _block_io(directory: str, block: BlockIo) -> Iterator[Setting]:
+    if block.weight:
+        if os.path.exists(f"{directory}/io.bfq.weight"):
+            yield "io.bfq.weight", block.weight, "blockIO.weight"
+        else:
+            yield "io.weight", 1 + (block.weight - 10) * 9999 // 990, "blockIO.weight"
+    for key, limits, name in (
+        ("rbps", block.throttle_read_bps_device, "throttleReadBpsDevice"),
+        ("wbps", block.throttle_write_bps_device, "throttleWriteBpsDevice"),
+        ("riops", block.throttle_read_iops_device, "throttleReadIOPSDevice"),
+        ("wiops", block.throttle_write_iops_device, "throttleWriteIOPSDevice"),
+    ):
+        for index, limit in enumerate(limits):
+            yield "io.max", f"{limit.major}:{limit.minor} {key}={limit.rate}", f"blockIO.{name}[{index}]"

@@ -1,0 +1,344 @@
+"""A container, from its bundle to its end: create, start, kill, pause, resume, update, exec, delete.
+
+https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#lifecycle
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import Conflict, HostError, InvalidInput, NotFound
+from veloci.kernel.process import pidfd, pidfd_signal
+from veloci.runtime import plan as planning
+from veloci.runtime.cgroup import Group, place
+from veloci.runtime.child import Child
+from veloci.runtime.launch import launch
+from veloci.runtime.state import Directory, Saved, ids, now, process
+from veloci.spec.document import dumps
+from veloci.spec.runtime import Config, Resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Self
+
+    from veloci.spec.runtime import Hooks, Process
+
+    Stdio = tuple[int, int, int]
+
+ROOT = "/run/veloci-runtime"
+VERSION = "1.2.0"  # of the runtime specification
+
+
+class Container:
+    """One container. Made by create or load; its status is read from the kernel each time it is asked for."""
+
+    def __init__(self, directory: Directory, saved: Saved, root: str) -> None:
+        self.directory, self.saved, self.root = directory, saved, root
+        self.id = saved.id
+
+    @classmethod
+    def create(
+        cls,
+        id: str,
+        bundle: str,
+        *,
+        root: str = ROOT,
+        stdio: Stdio | None = None,
+        console: int = -1,
+        config: Config | None = None,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserve_fds: int = 0,
+    ) -> Self:
+        """Make the container of `bundle`; its process waits for start() and is a child of this process.
+
+        root: the runtime's state directory. stdio: descriptors for its 0, 1 and 2; None: ours. console: a
+        connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set. config: instead of
+        the bundle's config.json. preserve_fds: how many descriptors from 3 on it keeps.
+        Must be called from a process with one thread. On failure nothing of it is left.
+        Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
+        """
+        bundle = os.path.abspath(bundle)
+        config = config or read_config(bundle)
+        directory = Directory(root, id)
+        if not 0 <= preserve_fds <= 200:
+            raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
+        groups = place(config.linux.cgroups_path, id)
+        keyring = "" if no_new_keyring else f"_ses.{id}"
+        plan = planning.compile(config, bundle, groups, pivot=not no_pivot, keyring=keyring)
+        assert config.process is not None
+        assert config.root is not None
+        if config.process.terminal and console < 0:
+            raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
+        rootfs = os.path.join(bundle, config.root.path)
+        if not os.path.isdir(rootfs):
+            raise InvalidInput(f"invalid rootfs: {rootfs} is no directory", where="config.json: $.root.path")
+        saved = Saved(
+            oci_version=VERSION,
+            id=id,
+            bundle=bundle,
+            rootfs=os.path.realpath(rootfs),
+            created=now(),
+            owner=os.geteuid(),
+            cgroups=groups,
+            annotations=config.annotations,
+        )
+        directory.create()
+        self = cls(directory, saved, root)
+        try:
+            directory.save(saved)
+            directory.write("config.json", dumps(config.plain()))
+            child = Child()
+            child.stdio, child.console_socket = stdio, console
+            self._launch(config, plan, child, preserve_fds)
+        except BaseException:
+            self._discard(config.hooks)
+            raise
+        return self
+
+    def _launch(self, config: Config, plan: planning.Plan, child: Child, preserve: int) -> None:
+        from veloci.runtime.starting import Starting
+
+        fifo = self.directory.fifo()
+        join: list[tuple[int, int, str]] = []
+        try:
+            for path, bit, at in plan["join"]:
+                try:
+                    join.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), bit, at))
+                except OSError as error:
+                    raise HostError(f"namespace {path}", error, where=f"config.json: {at}") from error
+            starting = Starting(self, config, child)
+            launch(plan, child, starting.answers, join=join, wait=fifo, preserve=preserve, started=starting.begin)
+        finally:
+            for descriptor, _, _ in join:
+                os.close(descriptor)
+            os.close(fifo)
+
+    @classmethod
+    def load(cls, id: str, *, root: str = ROOT) -> Self:
+        """The container `id`. Raises NotFound, InvalidInput if its state is damaged."""
+        directory = Directory(root, id)
+        return cls(directory, directory.load(), root)
+
+    @classmethod
+    def list(cls, root: str = ROOT) -> Iterator[Self]:
+        """All containers below `root`, by id."""
+        for id in ids(root):
+            try:
+                yield cls.load(id, root=root)
+            except NotFound:
+                continue  # deleted meanwhile
+
+    @property
+    def group(self) -> Group:
+        """Its control group."""
+        return Group(self.saved.cgroups)
+
+    @property
+    def pid(self) -> int:
+        """Its first process's pid; 0 when that has ended."""
+        return self.saved.pid if self._alive() else 0
+
+    @property
+    def status(self) -> str:
+        """One of creating, created, running, paused, stopped."""
+        if not self.saved.pid:
+            return "creating"
+        if not self._alive():
+            return "stopped"
+        if self.directory.waiting():
+            return "created"
+        return "paused" if self.group.frozen() else "running"
+
+    def _alive(self) -> bool:
+        letter, began = process(self.saved.pid) if self.saved.pid else ("", 0)
+        return letter not in ("", "Z", "X", "x") and began == self.saved.started
+
+    def state(self) -> dict[str, Any]:
+        """The state of the runtime specification, with runc's further fields."""
+        status = self.status
+        found: dict[str, Any] = {
+            "ociVersion": self.saved.oci_version,
+            "id": self.id,
+            "pid": 0 if status == "stopped" else self.saved.pid,
+            "status": status,
+            "bundle": self.saved.bundle,
+            "rootfs": self.saved.rootfs,
+            "created": self.saved.created,
+        }
+        if self.saved.annotations:
+            found["annotations"] = self.saved.annotations
+        return found
+
+    def config(self) -> Config:
+        """The configuration it was created with."""
+        return Config.decode(self.directory.read("config.json"), name="config.json")
+
+    def start(self) -> None:
+        """Run its program. Raises Conflict unless it is created."""
+        with self.directory.locked():
+            status = self.status
+            if status == "stopped":
+                raise Conflict("cannot start a container that has stopped")
+            if status != "created":
+                raise Conflict("cannot start an already running container")
+            self.directory.begin()
+        hooks = self._hooks()
+        if hooks and hooks.poststart:
+            from veloci.runtime import hooks as running
+
+            try:
+                running.run("poststart", hooks.poststart, self._hook_state("running"))
+            except BaseException:
+                self.group.kill()
+                raise
+
+    def kill(self, signal: int, *, all: bool = False) -> None:
+        """Send `signal` to its first process, or with `all` to each of them. Raises Conflict if it does not run."""
+        if all and self.status == "stopped":
+            self.group.kill(signal)  # what is left without a pid namespace
+            return
+        if not self._alive():
+            raise Conflict("container not running")
+        if all:
+            self.group.kill(signal)
+            return
+        try:
+            process = pidfd(self.saved.pid)
+            try:
+                if not self._alive():
+                    raise Conflict("container not running")
+                pidfd_signal(process, signal)
+            finally:
+                os.close(process)
+        except ProcessLookupError:
+            raise Conflict("container not running") from None
+        if signal == 9 and self.group.frozen():
+            self.group.freeze(False)
+
+    def pause(self) -> None:
+        """Stop all its processes where they are. Raises Conflict if it does not run."""
+        if self.status not in ("running", "created"):
+            raise Conflict("container not running" if self.status != "paused" else "container already paused")
+        self.group.freeze(True)
+
+    def resume(self) -> None:
+        """Let its processes go on. Raises Conflict if it is not paused."""
+        if self.status != "paused":
+            raise Conflict("container not paused")
+        self.group.freeze(False)
+
+    def update(self, resources: Resources) -> None:
+        """Set the limits that `resources` names; the others stay. Raises Conflict if it has stopped, HostError."""
+        if self.status == "stopped":
+            raise Conflict("container not running")
+        self.group.apply(resources, devices=bool(resources.devices))
+
+    def exec(
+        self,
+        process: Process | dict[str, Any],
+        *,
+        stdio: Stdio | None = None,
+        console: int = -1,
+        preserve_fds: int = 0,
+        cgroup: str = "",
+        ignore_paused: bool = False,
+    ) -> int:
+        """Run a further process in it. Returns its pid, a child of this process.
+
+        process: as config.json's. stdio, console, preserve_fds: as for create. cgroup: a group below the
+        container's. Raises Conflict if it does not run, HostError.
+        """
+        from veloci.runtime.exec import enter
+
+        status = self.status
+        if status == "paused" and not ignore_paused:
+            raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
+        if status not in ("running", "paused", "created"):
+            raise Conflict("cannot exec in a stopped container")
+        return enter(self, process, stdio, console, preserve_fds, cgroup)
+
+    def delete(self, *, force: bool = False) -> None:
+        """Remove all of it. Raises Conflict if it runs, unless `force` kills it."""
+        with self.directory.locked():
+            status = self.status
+            if status in ("created", "creating"):
+                force = True  # as runc: what never ran may go
+            if not force and status != "stopped":
+                raise Conflict(
+                    f"cannot delete container {self.id} that is not stopped: {status}",
+                    hint=f"veloci-runtime delete --force {self.id}",
+                )
+            if force and self._alive():
+                self.kill(9)
+            self._discard(self._hooks())
+
+    def _discard(self, hooks: Hooks | None) -> None:
+        """Kill what is left of it and remove its traces."""
+        group = self.group
+        if self._alive():
+            self.kill(9)
+            _gone(self.saved.pid)
+        group.kill()
+        _reap(self.saved.pid)
+        group.remove()
+        state = self._hook_state("stopped") if hooks and hooks.poststop and self.saved.pid else b""
+        self.directory.remove()
+        if state and hooks:
+            from veloci.errors import VelociError
+            from veloci.runtime import hooks as running
+
+            for hook in hooks.poststop:  # one that fails is no reason to leave out the next
+                try:
+                    running.run("poststop", (hook,), state)
+                except VelociError:
+                    continue
+
+    def _hooks(self) -> Hooks | None:
+        try:
+            if b'"hooks":' not in self.directory.read("config.json"):
+                return None
+            return self.config().hooks
+        except (FileNotFoundError, InvalidInput):
+            return None  # half-made or damaged: it must still be possible to remove it
+
+    def _hook_state(self, status: str) -> bytes:
+        return dumps({**self.state(), "status": status})
+
+
+def read_config(bundle: str) -> Config:
+    """The bundle's config.json. Raises NotFound, InvalidInput with the place."""
+    try:
+        with open(f"{bundle}/config.json", "rb") as file:
+            raw = file.read()
+    except FileNotFoundError:
+        raise NotFound(
+            f"JSON specification file {bundle}/config.json not found", hint="veloci-runtime spec makes one"
+        ) from None
+    except OSError as error:
+        raise HostError(f"read {bundle}/config.json", error) from error
+    return Config.decode(raw, name="config.json")
+
+
+def _gone(pid: int) -> None:
+    """Wait, a few seconds at most, until process `pid`, which was killed, has ended."""
+    from select import poll
+
+    try:
+        descriptor = pidfd(pid)
+    except ProcessLookupError:
+        return
+    waiting = poll()
+    waiting.register(descriptor)
+    waiting.poll(10_000)
+    os.close(descriptor)
+
+
+def _reap(pid: int) -> None:
+    """Take the exit status of our own child, so that it does not stay as a zombie that holds its cgroup."""
+    try:
+        if pid:
+            os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return

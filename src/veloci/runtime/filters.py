@@ -1,0 +1,83 @@
+"""Seccomp profiles of config.json as BPF, kept by the profile's digest below the runtime's root.
+
+https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config-linux.md#seccomp
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import HostError, InvalidInput, Unsupported
+from veloci.spec.digest import of
+from veloci.spec.document import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.kernel.seccomp import Rule
+    from veloci.spec.runtime import Seccomp
+
+_AT = "config.json: $.linux.seccomp"
+_FORM = 1  # of the BPF we make; a change makes what is kept void
+
+
+def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
+    """The filter and its SECCOMP_FILTER_FLAG_* bits. Raises InvalidInput, Unsupported, HostError."""
+    flags = _flags(profile)
+    key = dumps({"form": _FORM, "machine": os.uname().machine, "profile": profile.plain()})
+    kept = f"{root}/.seccomp/{of(key).partition(':')[2]}.bpf"
+    try:
+        with open(kept, "rb") as file:
+            bpf = file.read()
+        if bpf and len(bpf) % 8 == 0:
+            return bpf, flags
+    except FileNotFoundError:
+        pass
+    bpf = _compile(profile)
+    os.makedirs(os.path.dirname(kept), 0o700, exist_ok=True)
+    temporary = f"{kept}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(bpf)
+    os.rename(temporary, kept)
+    return bpf, flags
+
+
+def _flags(profile: Seccomp) -> int:
+    from veloci.kernel.seccomp import FLAGS
+
+    bits = 0
+    for index, name in enumerate(profile.flags):
+        if name not in FLAGS:
+            raise Unsupported(f"{name!r} is not supported", where=f"{_AT}.flags[{index}]")
+        bits |= FLAGS[name]
+    if profile.listener_path:
+        raise Unsupported("seccomp notification is not supported", where=f"{_AT}.listenerPath")
+    return bits & ~1  # one thread is in step with itself
+
+
+def _compile(profile: Seccomp) -> bytes:
+    from veloci.kernel import seccomp
+
+    _known(profile.default_action, seccomp.ACTIONS, "defaultAction")
+    for index, name in enumerate(profile.architectures):
+        if name not in seccomp.ARCHITECTURES:
+            raise InvalidInput(f"there is no architecture {name!r}", where=f"{_AT}.architectures[{index}]")
+    rules: list[Rule] = []
+    for index, rule in enumerate(profile.syscalls):
+        _known(rule.action, seccomp.ACTIONS, f"syscalls[{index}].action")
+        for number, argument in enumerate(rule.args):
+            _known(argument.op, seccomp.OPERATORS, f"syscalls[{index}].args[{number}].op")
+        arguments = tuple((a.index, a.value, a.value_two, a.op) for a in rule.args)
+        rules.append((rule.names, rule.action, rule.errno_ret, arguments))
+    try:
+        return seccomp.compile(profile.default_action, profile.default_errno_ret, profile.architectures, rules)
+    except OSError as error:
+        if error.errno is None:
+            raise Unsupported("needs libseccomp.so.2", where=_AT, hint="apt install libseccomp2") from None
+        raise HostError("compile the seccomp profile", error, where=_AT) from error
+
+
+def _known(name: str, table: dict[str, int], place: str) -> None:
+    if name == "SCMP_ACT_NOTIFY":
+        raise Unsupported("seccomp notification is not supported", where=f"{_AT}.{place}")
+    if name not in table:
+        raise InvalidInput(f"expected one of {', '.join(table)}, got {name!r}", where=f"{_AT}.{place}")

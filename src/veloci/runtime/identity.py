@@ -1,0 +1,142 @@
+"""Who a process is, and what it may: process of config.json as steps of the plan. Pure.
+
+https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config.md#process
+"""
+
+from __future__ import annotations
+
+from veloci.errors import InvalidInput, Unsupported
+from veloci.kernel import caps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.runtime.plan import Step
+    from veloci.spec.runtime import Process
+
+RLIMITS = {
+    f"RLIMIT_{name}": number
+    for number, name in enumerate(
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
+    )
+}
+_POLICIES = {
+    f"SCHED_{name}": number
+    for name, number in {"OTHER": 0, "FIFO": 1, "RR": 2, "BATCH": 3, "ISO": 4, "IDLE": 5, "DEADLINE": 6}.items()
+}
+_SCHED_FLAGS = {
+    f"SCHED_FLAG_{name}": bit
+    for name, bit in {
+        "RESET_ON_FORK": 1,
+        "RECLAIM": 2,
+        "DL_OVERRUN": 4,
+        "KEEP_POLICY": 8,
+        "KEEP_PARAMS": 16,
+        "UTIL_CLAMP_MIN": 32,
+        "UTIL_CLAMP_MAX": 64,
+    }.items()
+}
+_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
+
+
+def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.process") -> list[Step]:
+    """The steps from root in the container to the user's process. Raises InvalidInput, Unsupported.
+
+    filtered: a seccomp filter is to be loaded. rootless: without capabilities on the host.
+    """
+    _check(process, at)
+    steps: list[Step] = []
+    steps.append(("stdio", f"{at}.terminal", {"uid": process.user.uid, "terminal": process.terminal}))
+    if process.apparmor_profile or process.selinux_label:
+        arguments: dict[str, object] = {"apparmor": process.apparmor_profile, "selinux": process.selinux_label}
+        steps.append(
+            ("label", f"{at}.apparmorProfile" if process.apparmor_profile else f"{at}.selinuxLabel", arguments)
+        )
+    if process.scheduler:
+        scheduler = process.scheduler
+        flags = sum(_named(flag, _SCHED_FLAGS, f"{at}.scheduler.flags") for flag in scheduler.flags)
+        policy = _named(scheduler.policy, _POLICIES, f"{at}.scheduler.policy")
+        values = (policy, flags, scheduler.nice, scheduler.priority)
+        times = (scheduler.runtime, scheduler.deadline, scheduler.period)
+        steps.append(("scheduler", f"{at}.scheduler", {"values": [*values, *times]}))
+    if process.io_priority:
+        number = _named(process.io_priority.class_, _IO_CLASSES, f"{at}.ioPriority.class")
+        steps.append(("io_priority", f"{at}.ioPriority", {"values": [number, process.io_priority.priority]}))
+    if process.rlimits:
+        limits = [(RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits]
+        if rootless:
+            steps.append(("ask", f"{at}.rlimits", {"question": "rlimits"}))
+        else:
+            steps.append(("rlimits", f"{at}.rlimits", {"limits": limits}))
+    steps.append(("bound", f"{at}.capabilities", {"keep": _mask(process, "bounding")}))
+    if filtered and not process.no_new_privileges:
+        steps.append(("filter", "$.linux.seccomp", {}))  # needs CAP_SYS_ADMIN, which the next step drops
+    arguments = {
+        "uid": process.user.uid,
+        "gid": process.user.gid,
+        "groups": list(process.user.additional_gids),
+        "keep_groups": rootless and not process.user.additional_gids,
+        "umask": 0o022 if process.user.umask is None else process.user.umask & 0o777,
+    }
+    # Before and after: a directory may be open to root only, or (over the network) to the user only.
+    steps.append(("cwd", f"{at}.cwd", {"path": process.cwd, "last": False}))
+    steps.append(("user", f"{at}.user", arguments))
+    steps.append(("cwd", f"{at}.cwd", {"path": process.cwd, "last": True}))
+    sets = ("effective", "permitted", "inheritable", "ambient")
+    steps.append(("capabilities", f"{at}.capabilities", {name: _mask(process, name) for name in sets}))
+    if process.no_new_privileges:
+        steps.append(("no_new_privileges", f"{at}.noNewPrivileges", {}))
+    return steps
+
+
+def _check(process: Process, at: str) -> None:
+    where = f"config.json: {at}"
+    if not process.args:
+        raise InvalidInput("args must not be empty", where=f"{where}.args")
+    if not process.cwd.startswith("/"):
+        raise InvalidInput(f"{process.cwd!r} is not an absolute path", where=f"{where}.cwd")
+    for index, entry in enumerate(process.env):
+        if "=" not in entry or entry.startswith("=") or "\0" in entry:
+            raise InvalidInput(f"{entry!r} is not NAME=VALUE", where=f"{where}.env[{index}]")
+    for index, word in enumerate(process.args):
+        if "\0" in word:
+            raise InvalidInput("holds a NUL", where=f"{where}.args[{index}]")
+    ids = [("uid", process.user.uid), ("gid", process.user.gid)]
+    ids += [(f"additionalGids[{index}]", gid) for index, gid in enumerate(process.user.additional_gids)]
+    for name, number in ids:
+        if not 0 <= number <= _LARGEST_ID:
+            raise InvalidInput(f"{number} is not between 0 and {_LARGEST_ID}", where=f"{where}.user.{name}")
+    _check_host(process, where)
+
+
+def _check_host(process: Process, where: str) -> None:
+    seen = set()
+    for index, limit in enumerate(process.rlimits):
+        if limit.type not in RLIMITS:
+            raise InvalidInput(f"invalid rlimit type {limit.type!r}", where=f"{where}.rlimits[{index}].type")
+        if limit.type in seen:
+            raise InvalidInput(f"{limit.type} stands twice", where=f"{where}.rlimits[{index}].type")
+        seen.add(limit.type)
+    if process.apparmor_profile and not _enabled("/sys/module/apparmor/parameters/enabled", "Y"):
+        raise Unsupported("AppArmor is not enabled on this host", where=f"{where}.apparmorProfile")
+    if process.selinux_label and not _enabled("/sys/fs/selinux/enforce", ""):
+        raise Unsupported("SELinux is not enabled on this host", where=f"{where}.selinuxLabel")
+
+
+def _enabled(file: str, start: str) -> bool:
+    try:
+        with open(file) as stream:
+            return stream.read().startswith(start)
+    except OSError:
+        return False
+
+
+def _mask(process: Process, name: str) -> int:
+    """A set's bits. One that is not given is empty: the inheritable set above all (CVE-2022-29162)."""
+    return caps.mask(getattr(process.capabilities, name)) if process.capabilities else 0
+
+
+def _named(name: str, table: dict[str, int], at: str) -> int:
+    if name not in table:
+        raise InvalidInput(f"expected one of {', '.join(table)}, got {name!r}", where=f"config.json: {at}")
+    return table[name]

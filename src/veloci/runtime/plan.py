@@ -1,0 +1,267 @@
+"""config.json -> plan: a list of steps, decided before any process exists. Pure.
+
+A plan is plain builtins, so it can be printed, compared in a test, and sent
+with `marshal` to a process that has imported nothing else. Every step carries
+`at`, the place in config.json it came from, for the error message.
+"""
+
+from __future__ import annotations
+
+from veloci.errors import InvalidInput, Unsupported
+from veloci.kernel import process as p
+from veloci.runtime import identity, mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias, TypedDict
+
+    from veloci.spec.runtime import Config, Linux
+
+    Step: TypeAlias = tuple[str, str, dict[str, object]]  # operation, place in config.json, arguments
+
+    class Plan(TypedDict):
+        """What `launch` needs, and nothing else."""
+
+        clone: int  # CLONE_NEW* bits of new namespaces
+        join: list[tuple[str, int, str]]  # path, CLONE_NEW* bit, place in config.json
+        steps: list[Step]
+        args: list[str]
+        env: list[str]
+
+
+CLONE = {
+    "pid": p.CLONE_NEWPID,
+    "network": p.CLONE_NEWNET,
+    "mount": p.CLONE_NEWNS,
+    "ipc": p.CLONE_NEWIPC,
+    "uts": p.CLONE_NEWUTS,
+    "user": p.CLONE_NEWUSER,
+    "cgroup": p.CLONE_NEWCGROUP,
+    "time": p.CLONE_NEWTIME,
+}
+_LATE = p.CLONE_NEWCGROUP | p.CLONE_NEWTIME  # entered by the child itself, later
+_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+)
+_DEVICES = (  # path, type, major, minor, mode, uid, gid
+    ("/dev/null", "c", 1, 3, 0o666, 0, 0),
+    ("/dev/random", "c", 1, 8, 0o666, 0, 0),
+    ("/dev/full", "c", 1, 7, 0o666, 0, 0),
+    ("/dev/tty", "c", 5, 0, 0o666, 0, 0),
+    ("/dev/zero", "c", 1, 5, 0o666, 0, 0),
+    ("/dev/urandom", "c", 1, 9, 0o666, 0, 0),
+)
+_IPC_SYSCTLS = "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni".split()
+
+
+def compile(config: Config, bundle: str, cgroups: Mapping[str, str], *, pivot: bool = True, keyring: str = "") -> Plan:
+    """The plan for `config`. Raises InvalidInput or Unsupported, with the place.
+
+    bundle: the absolute path that relative ones start from. cgroups: the container's groups, controllers ->
+    directory. keyring: the name of its session keyring; "" keeps the caller's.
+    """
+    _check(config)
+    process = config.process
+    assert process is not None
+    clone, join = _namespaces(config)
+    new = clone | sum(bit for _, bit, _ in join)
+    steps = _entering(config, clone, new, keyring)
+    steps += _building(config, bundle, cgroups, clone, new)
+    steps.append(("pivot" if pivot else "move_root", "$.root.path", {}))
+    if config.linux.rootfs_propagation:
+        steps.append(("propagate", "$.linux.rootfsPropagation", {"flags": _propagation(config.linux)}))
+    if config.hostname:
+        steps.append(("hostname", "$.hostname", {"name": config.hostname}))
+    if config.domainname:
+        steps.append(("domainname", "$.domainname", {"name": config.domainname}))
+    if config.linux.personality:
+        steps.append(("personality", "$.linux.personality", {"persona": _personality(config.linux)}))
+    filtered, rootless = config.linux.seccomp is not None, bool(new & p.CLONE_NEWUSER)
+    steps += identity.compile(process, filtered=filtered, rootless=rootless)
+    return {"clone": clone & ~_LATE, "join": join, "steps": steps, "args": list(process.args), "env": list(process.env)}
+
+
+def _entering(config: Config, clone: int, new: int, keyring: str) -> list[Step]:
+    """What comes first in the new namespaces."""
+    steps: list[Step] = []
+    if clone & p.CLONE_NEWUSER:
+        steps.append(("ask", "$.linux.uidMappings", {"question": "maps"}))
+    if new & p.CLONE_NEWUSER:
+        steps.append(("become_root", "$.linux.uidMappings", {}))
+    steps.append(("session", "", {"keyring": keyring}))
+    if clone & p.CLONE_NEWNET:
+        steps.append(("loopback", "$.linux.namespaces", {}))
+    if clone & p.CLONE_NEWTIME:
+        steps.append(("time", "$.linux.timeOffsets", {"offsets": _time_offsets(config.linux)}))
+    return steps
+
+
+def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: int, new: int) -> list[Step]:
+    """The file system, up to the moment before it is entered."""
+    root, process, linux, hooks = config.root, config.process, config.linux, config.hooks
+    assert root is not None
+    assert process is not None
+    path = root.path if root.path.startswith("/") else f"{bundle}/{root.path}"
+    namespaced = bool(clone & p.CLONE_NEWCGROUP)
+    steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": _propagation(linux)})]
+    steps.append(("ask", "$.linux.cgroupsPath", {"question": "cgroup"}))
+    if namespaced:
+        steps.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
+    steps += mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)
+    steps += _devices(config, bind=bool(new & p.CLONE_NEWUSER))
+    if process.terminal:
+        size = process.console_size
+        rows, columns = (size.height, size.width) if size else (0, 0)
+        steps.append(("console", "$.process.terminal", {"rows": rows, "columns": columns}))
+    if hooks and (hooks.prestart or hooks.create_runtime):
+        steps.append(("ask", "$.hooks", {"question": "hooks"}))
+    if hooks and hooks.create_container:
+        steps.append(("hooks", "$.hooks.createContainer", {}))
+    steps += _hidden(config)
+    if linux.sysctl:
+        steps.append(("sysctl", "$.linux.sysctl", {"values": _sysctl(linux, new)}))
+    steps.append(("directory", "$.process.cwd", {"path": process.cwd}))
+    steps.append(("seal", "$.root.readonly", {"readonly": root.readonly}))
+    return steps
+
+
+def _check(config: Config) -> None:
+    """Refuse what is missing or what we do not do, by name."""
+    where = "config.json"
+    if config.oci_version.partition(".")[0] != "1":
+        raise Unsupported(f"version {config.oci_version!r} of the specification", where=f"{where}: $.ociVersion")
+    if config.root is None:
+        raise InvalidInput("root must be specified", where=f"{where}: $.root")
+    if config.process is None:
+        raise InvalidInput("process must be specified", where=f"{where}: $.process")
+    linux = config.linux
+    resources = linux.resources
+    block = resources.block_io if resources else None
+    for value, place in (
+        (config.process.exec_cpu_affinity, "process.execCPUAffinity"),
+        (linux.intel_rdt, "linux.intelRdt"),
+        (linux.net_devices, "linux.netDevices"),
+        (linux.memory_policy, "linux.memoryPolicy"),
+        (linux.mount_label, "linux.mountLabel"),
+        (resources and resources.network, "linux.resources.network"),
+        (block and (block.leaf_weight or block.weight_device), "linux.resources.blockIO.weightDevice"),
+    ):
+        if value:
+            raise Unsupported(f"{place.rpartition('.')[2]} is not supported", where=f"{where}: $.{place}")
+
+
+def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
+    """The bits of new namespaces, and those to join."""
+    clone, join, seen = 0, [], set()
+    for index, namespace in enumerate(config.linux.namespaces):
+        at = f"$.linux.namespaces[{index}]"
+        if namespace.type in seen:
+            raise InvalidInput(f"the namespace {namespace.type} stands twice", where=f"config.json: {at}")
+        seen.add(namespace.type)
+        if not namespace.path:
+            clone |= CLONE[namespace.type]
+        elif namespace.type == "time":
+            raise Unsupported("joining a time namespace is not supported", where=f"config.json: {at}")
+        elif not namespace.path.startswith("/"):
+            raise InvalidInput(f"{namespace.path!r} is not an absolute path", where=f"config.json: {at}.path")
+        else:
+            join.append((namespace.path, CLONE[namespace.type], at))
+    if not clone & p.CLONE_NEWNS:
+        raise Unsupported(
+            "a container without a mount namespace of its own would change the host's mounts",
+            where="config.json: $.linux.namespaces",
+            hint='add {"type": "mount"}',
+        )
+    linux = config.linux
+    new = clone | sum(bit for _, bit, _ in join)
+    for value, bit, place in (
+        (config.hostname, p.CLONE_NEWUTS, "hostname"),
+        (config.domainname, p.CLONE_NEWUTS, "domainname"),
+        (linux.time_offsets, p.CLONE_NEWTIME, "linux.timeOffsets"),
+    ):
+        if value and not new & bit:
+            kind = next(name for name, flag in CLONE.items() if flag == bit)
+            raise InvalidInput(f"needs a {kind} namespace in linux.namespaces", where=f"config.json: $.{place}")
+    if clone & p.CLONE_NEWUSER and not (linux.uid_mappings and linux.gid_mappings):
+        raise InvalidInput("a user namespace needs uidMappings and gidMappings", where="config.json: $.linux")
+    return clone, join
+
+
+def _propagation(linux: Linux) -> int:
+    name = linux.rootfs_propagation or "rslave"
+    if name not in mounts.PROPAGATION:
+        raise InvalidInput(f"{name!r} is no propagation", where="config.json: $.linux.rootfsPropagation")
+    return mounts.PROPAGATION[name]
+
+
+def _devices(config: Config, *, bind: bool) -> list[Step]:
+    """The default devices and links, unless /dev is the host's, and those of linux.devices."""
+    steps: list[Step] = []
+    for mount in config.mounts:
+        if mount.destination.rstrip("/") == "/dev" and (mount.type == "bind" or {"bind", "rbind"} & {*mount.options}):
+            return steps
+    nodes = list(_DEVICES)
+    for index, device in enumerate(config.linux.devices):
+        at = f"config.json: $.linux.devices[{index}]"
+        if device.type not in ("c", "u", "b", "p"):
+            raise InvalidInput(f"{device.type!r} is no type of device", where=f"{at}.type")
+        kind = "c" if device.type == "u" else device.type
+        mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+        nodes.append((device.path, kind, device.major, device.minor, mode, device.uid or 0, device.gid or 0))
+    steps.append(("devices", "$.linux.devices", {"nodes": nodes, "bind": bind}))
+    steps.append(("links", "$.linux.devices", {"links": list(_LINKS)}))
+    return steps
+
+
+def _hidden(config: Config) -> list[Step]:
+    steps: list[Step] = []
+    linux = config.linux
+    for name, paths in (("mask", linux.masked_paths), ("protect", linux.readonly_paths)):
+        place = "maskedPaths" if name == "mask" else "readonlyPaths"
+        for index, path in enumerate(paths):
+            if not path.startswith("/"):
+                raise InvalidInput(f"{path!r} is not an absolute path", where=f"config.json: $.linux.{place}[{index}]")
+            steps.append((name, f"$.linux.{place}[{index}]", {"path": path}))
+    return steps
+
+
+def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:
+    """File below /proc/sys and value. Only what belongs to a namespace that is not the host's."""
+    found = []
+    for name, value in linux.sysctl.items():
+        where = f"config.json: $.linux.sysctl.{name}"
+        path = name if "/" in name.partition(".")[0] else name.translate({ord("."): "/", ord("/"): "."})
+        dotted = path.replace("/", ".")
+        if ".." in path.split("/") or path.startswith("/"):
+            raise InvalidInput(f"{name!r} is no name of a sysctl", where=where)
+        own = (
+            (new & p.CLONE_NEWIPC and (dotted in _IPC_SYSCTLS or dotted.startswith(("kernel.shm_rmid", "fs.mqueue."))))
+            or (new & p.CLONE_NEWNET and path.startswith("net/"))
+            or (new & p.CLONE_NEWUTS and dotted == "kernel.domainname")
+        )
+        if not own:
+            raise InvalidInput(f"sysctl {name!r} is not in a separate kernel namespace", where=where)
+        found.append((path, value))
+    return found
+
+
+def _personality(linux: Linux) -> int:
+    assert linux.personality is not None
+    domains = {"LINUX": 0, "LINUX32": 8}
+    if linux.personality.domain not in domains or linux.personality.flags:
+        raise Unsupported(
+            f"personality {linux.personality.domain!r} is not supported", where="config.json: $.linux.personality"
+        )
+    return domains[linux.personality.domain]
+
+
+def _time_offsets(linux: Linux) -> str:
+    for name in linux.time_offsets:
+        if name not in ("monotonic", "boottime"):
+            raise InvalidInput(f"there is no clock {name!r}", where="config.json: $.linux.timeOffsets")
+    return "".join(f"{name} {offset.secs} {offset.nanosecs}\n" for name, offset in linux.time_offsets.items())

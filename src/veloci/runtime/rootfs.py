@@ -1,0 +1,306 @@
+"""The steps that build the container's file system.
+
+Everything is opened beneath the root by the kernel (openat2, RESOLVE_IN_ROOT) and mounted on the
+descriptor so found, so that no symlink of an image and no race leads a mount, a device or a file
+out of the root (CVE-2019-16884, 2021-30465, 2023-27561, 2025-31133, 2025-52565).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
+
+from veloci.kernel import mount as m
+from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, make_file_in_root, open_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from veloci.runtime.child import Child
+
+_KINDS = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
+_ORDINARY = ("proc", "sysfs")  # whatever writes to /proc must find procfs there: never through a symlink
+
+
+def root(child: Child, path: str, propagation: int) -> None:
+    """Cut mount propagation to the host, and make the root a mount of our own."""
+    m.mount("", "/", flags=propagation if propagation & (m.MS_PRIVATE | m.MS_SLAVE) else m.MS_SLAVE | m.MS_REC)
+    child.null = _host_null()
+    child.root = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
+    m.move_mount(child.root, path)
+
+
+def _host_null() -> int:
+    """The host's /dev/null, before anything of the container's can stand in its place."""
+    descriptor = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+        raise OSError(ENXIO, "/dev/null of the host is no null device")
+    return descriptor
+
+
+def filesystem(
+    child: Child,
+    source: str,
+    target: str,
+    kind: str,
+    set: int,
+    options: Sequence[tuple[str, str | None]],
+    propagation: Sequence[int],
+    *,
+    copy: bool,
+) -> None:
+    """Mount a new filesystem."""
+    context = m.fsopen(kind)
+    try:
+        m.fsconfig(context, "source", source)
+        for key, value in options:
+            m.fsconfig(context, key, value)
+        m.fscreate(context)
+        # What is mounted or made in it needs a writable one; `seal` makes it read-only.
+        late = set & m.MOUNT_ATTR_RDONLY if kind == "tmpfs" else 0
+        tree = m.fsmount(context, set & ~late)
+    finally:
+        os.close(context)
+    try:
+        place = make_directory_in_root(child.root, target, resolve=RESOLVE_NO_SYMLINKS if kind in _ORDINARY else 0)
+    except OSError as error:
+        if error.errno in (ELOOP, ENOTDIR) and kind in _ORDINARY:
+            raise OSError(error.errno, f"{kind} must be mounted on ordinary directory") from None
+        raise
+    if copy:
+        _copy_up(place, tree)
+    _attach(tree, place, propagation)
+    _keep(child, tree, late)
+
+
+def bind(
+    child: Child,
+    source: str,
+    target: str,
+    set: int,
+    clear: int,
+    set_all: int,
+    clear_all: int,
+    propagation: Sequence[int],
+    *,
+    recursive: bool,
+) -> None:
+    """Mount a file or directory of the host."""
+    tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
+    if S_ISDIR(os.fstat(tree).st_mode):
+        place = make_directory_in_root(child.root, target)
+    else:
+        place = make_file_in_root(child.root, target)
+    late = set & m.MOUNT_ATTR_RDONLY
+    if set & ~late or clear:
+        m.mount_setattr(tree, set=set & ~late, clear=clear)
+    if set_all or clear_all:
+        m.mount_setattr(tree, set=set_all, clear=clear_all, recursive=True)
+    _attach(tree, place, propagation)
+    _keep(child, tree, late)
+
+
+def _attach(tree: int, place: int, propagation: Sequence[int]) -> None:
+    m.move_mount(tree, place)
+    os.close(place)
+    for flags in propagation:
+        m.mount_setattr(tree, propagation=flags & ~m.MS_REC, recursive=bool(flags & m.MS_REC))
+
+
+def _keep(child: Child, tree: int, late: int) -> None:
+    if late:
+        child.late.append(tree)
+    else:
+        os.close(tree)
+
+
+def _copy_up(place: int, tree: int) -> None:
+    """Copy what the image has at a tmpfs's place into it: podman's tmpcopyup."""
+    source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+    target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+    try:
+        _copy_tree(source, target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _copy_tree(source: int, target: int) -> None:
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, status.st_mode & 0o7777)
+    for name in os.listdir(source):
+        status = os.lstat(name, dir_fd=source)
+        kind = status.st_mode & 0o170000
+        if kind == 0o120000:
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+        elif kind in (0o040000, 0o100000):
+            if kind == 0o040000:
+                os.mkdir(name, 0o700, dir_fd=target)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below = os.open(name, flags, dir_fd=source)
+            made = os.open(
+                name, flags if kind == 0o040000 else os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=target
+            )
+            if kind == 0o040000:
+                _copy_tree(below, made)
+            else:
+                while os.sendfile(made, below, None, 1 << 30):
+                    pass
+                os.fchown(made, status.st_uid, status.st_gid)
+                os.fchmod(made, status.st_mode & 0o7777)
+            os.close(below)
+            os.close(made)
+
+
+def devices(child: Child, nodes: Sequence[tuple[str, str, int, int, int, int, int]], *, bind: bool) -> None:
+    """Make device nodes, or in a user namespace, which may not, mount the host's."""
+    for path, kind, major, minor, mode, uid, gid in nodes:
+        above, _, name = path.rpartition("/")
+        if bind and kind != "p":
+            place = make_file_in_root(child.root, path)
+            tree = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE)
+            _attach(tree, place, ())
+            os.close(tree)
+            continue
+        parent = make_directory_in_root(child.root, above or "/")
+        try:
+            os.mknod(name, _KINDS[kind] | mode, os.makedev(major, minor), dir_fd=parent)
+            if uid or gid:
+                os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            status = os.lstat(name, dir_fd=parent)
+            same = status.st_mode & 0o170000 == _KINDS[kind] and status.st_rdev == os.makedev(major, minor)
+            if not same:
+                raise OSError(EEXIST, f"{path} is another file already") from None
+        finally:
+            os.close(parent)
+
+
+def links(child: Child, links: Sequence[tuple[str, str]]) -> None:
+    """Make symbolic links where nothing stands."""
+    for path, target in links:
+        above, _, name = path.rpartition("/")
+        parent = make_directory_in_root(child.root, above or "/")
+        try:
+            os.symlink(target, name, dir_fd=parent)
+        except FileExistsError:
+            if name == "ptmx":  # a node in the image is not this container's devpts
+                os.unlink(name, dir_fd=parent)
+                os.symlink(target, name, dir_fd=parent)
+        finally:
+            os.close(parent)
+
+
+def console(child: Child, rows: int, columns: int) -> None:
+    """Make the container's terminal, and mount it on /dev/console."""
+    terminal(child, rows, columns)
+    place = make_file_in_root(child.root, "/dev/console", 0o600)
+    tree = m.open_tree(child.tty)
+    _attach(tree, place, ())
+    os.close(tree)
+
+
+def terminal(child: Child, rows: int, columns: int) -> None:
+    """Make a terminal in the container's devpts, and send its other end out."""
+    from veloci.kernel import tty
+
+    root = child.root if child.root >= 0 else os.open("/", os.O_PATH | os.O_CLOEXEC)
+    ptmx, child.tty = tty.pair(root)
+    if rows or columns:
+        tty.resize(ptmx, rows, columns)
+    tty.send(child.console_socket, ptmx, "/dev/ptmx")
+    os.close(ptmx)
+
+
+def mask(child: Child, path: str) -> None:
+    """Hide a file behind the null device, a directory behind an empty one. What is not there needs no hiding."""
+    try:
+        place = open_in_root(child.root, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return
+        raise
+    if S_ISDIR(os.fstat(place).st_mode):
+        if child.empty < 0:
+            child.empty = _empty()
+        tree = m.open_tree(child.empty)
+    else:
+        tree = m.open_tree(child.null)
+    _attach(tree, place, ())
+    os.close(tree)
+
+
+def _empty() -> int:
+    context = m.fsopen("tmpfs")
+    try:
+        m.fsconfig(context, "nr_inodes", "2")
+        m.fsconfig(context, "size", "4k")
+        m.fscreate(context)
+        return m.fsmount(context, m.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(context)
+
+
+def protect(child: Child, path: str) -> None:
+    """Make what is below a path read-only."""
+    try:
+        place = open_in_root(child.root, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return
+        raise
+    tree = m.open_tree(place, "", m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
+    m.mount_setattr(tree, set=m.MOUNT_ATTR_RDONLY, recursive=True)
+    _attach(tree, place, ())
+    os.close(tree)
+
+
+def seal(child: Child, *, readonly: bool) -> None:
+    """Everything is made: what is to be read-only becomes so."""
+    for tree in child.late:
+        m.mount_setattr(tree, set=m.MOUNT_ATTR_RDONLY)
+        os.close(tree)
+    if readonly:
+        m.mount_setattr(child.root, set=m.MOUNT_ATTR_RDONLY)
+
+
+def pivot(child: Child) -> None:
+    """Enter the root and drop the old one, without a directory to hold it."""
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(child.root)
+    m.pivot_root(".", ".")
+    os.fchdir(old)
+    m.mount("", ".", flags=m.MS_SLAVE | m.MS_REC)  # unmounting must not reach the host
+    m.umount(".", m.MNT_DETACH)
+    os.close(old)
+    os.chdir("/")
+
+
+def move_root(child: Child) -> None:
+    """Enter the root without pivot_root(2), which a ramdisk does not allow."""
+    os.fchdir(child.root)
+    m.mount(".", "/", flags=m.MS_MOVE)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def propagate(child: Child, flags: int) -> None:
+    """Set the propagation of the container's root."""
+    m.mount("", "/", flags=flags)
+
+
+def ensure_directory(root: int, path: str) -> None:
+    """Make `path` beneath `root` if it is missing; a link to nowhere is left for chdir(2) to report."""
+    try:
+        os.close(make_directory_in_root(root, path))
+    except OSError as error:
+        if error.errno not in (EEXIST, ENOENT, ENOTDIR, ELOOP, EINVAL):
+            raise
+
+
+STEPS = (filesystem, bind, root, devices, links, console, terminal, mask, protect, seal, pivot, move_root, propagate)

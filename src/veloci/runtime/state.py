@@ -1,0 +1,183 @@
+"""A container's state on disk: one directory a container below the runtime's root, with
+
+    state.json    what we know of it; written before anything else is made, and again when its process is there
+    config.json   the configuration it was created with; later changes to the bundle have no effect
+    exec.fifo     exists until it is started: a byte written into it is the start
+
+https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#state
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EEXIST, ENXIO
+from fcntl import LOCK_EX, flock
+
+from veloci.errors import Conflict, HostError, InvalidInput, NotFound
+from veloci.spec.document import Document, dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+
+class Saved(Document):
+    """What state.json holds."""
+
+    oci_version: str
+    id: str
+    bundle: str
+    rootfs: str
+    created: str  # RFC 3339, UTC
+    owner: int  # uid
+    cgroups: dict[str, str] = {}
+    pid: int = 0  # 0: not made yet
+    started: int = 0  # when the process began, in clock ticks after boot
+    annotations: dict[str, str] = {}
+
+
+class Directory:
+    """The state directory of the container `id`. Raises InvalidInput for an id that is no file name."""
+
+    def __init__(self, root: str, id: str) -> None:
+        if not id or not set(id) <= _LETTERS or id in (".", "..") or len(id) > 1024:
+            raise InvalidInput(f"invalid container ID format: {id!r}", hint="use letters, digits, _ + - and .")
+        self.path = f"{root}/{id}"
+        self.id = id
+
+    def create(self) -> None:
+        """Make it. Raises Conflict if it exists, HostError."""
+        try:
+            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+            os.mkdir(self.path, 0o700)
+        except OSError as error:
+            if error.errno == EEXIST:
+                raise Conflict("container with given ID already exists") from None
+            raise HostError(f"make {self.path}", error) from error
+
+    def write(self, file: str, data: bytes) -> None:
+        """Write a file of it, whole or not at all."""
+        temporary = f"{self.path}/.{file}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, f"{self.path}/{file}")
+
+    def save(self, saved: Saved) -> None:
+        """Write state.json."""
+        self.write("state.json", dumps(saved.plain()))
+
+    def load(self) -> Saved:
+        """Read state.json. Raises NotFound if there is no such container, InvalidInput if the file is damaged."""
+        try:
+            raw = self.read("state.json")
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.isdir(self.path):  # killed before the first write
+                return Saved(oci_version="", id=self.id, bundle="", rootfs="", created="", owner=os.geteuid())
+            raise NotFound("container does not exist") from None
+        return Saved.decode(raw, name=f"{self.path}/state.json")
+
+    def read(self, file: str) -> bytes:
+        """A file of it. Raises FileNotFoundError."""
+        with open(f"{self.path}/{file}", "rb") as stream:
+            return stream.read()
+
+    def remove(self) -> None:
+        """Remove it and what it holds; it may be gone already."""
+        try:
+            for name in os.listdir(self.path):
+                os.unlink(f"{self.path}/{name}")
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+
+    def fifo(self) -> int:
+        """Make exec.fifo. Returns a descriptor that reads from it and never sees its end."""
+        path = f"{self.path}/exec.fifo"
+        os.mkfifo(path, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def waiting(self) -> bool:
+        """Whether the container's process waits for its start."""
+        try:
+            os.close(os.open(f"{self.path}/exec.fifo", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno == ENXIO:  # nobody reads
+                return False
+            raise
+        return True
+
+    def begin(self) -> None:
+        """Let the process that waits go on. Raises Conflict if none waits."""
+        path = f"{self.path}/exec.fifo"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (ENXIO, 2):
+                raise Conflict("cannot start an already running container") from None
+            raise
+        try:
+            os.write(descriptor, b"0")
+        finally:
+            os.close(descriptor)
+        os.unlink(path)
+
+    def locked(self) -> Lock:
+        """A context in which no one else changes this container."""
+        return Lock(self.path)
+
+
+class Lock:
+    """flock(2) on a state directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.descriptor = -1
+
+    def __enter__(self) -> None:
+        try:
+            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound("container does not exist") from None
+        flock(self.descriptor, LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.descriptor)
+
+
+def ids(root: str) -> Iterator[str]:
+    """The ids of all containers below `root`, sorted."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return
+    for name in sorted(names):
+        if not name.startswith(".") and set(name) <= _LETTERS and os.path.isdir(f"{root}/{name}"):
+            yield name
+
+
+def process(pid: int) -> tuple[str, int]:
+    """The state letter of process `pid` and when it began, in clock ticks after boot; ("", 0) if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
+    return fields[0].decode(), int(fields[19])
+
+
+def now() -> str:
+    """The time as RFC 3339, in UTC with nanoseconds, as runc writes it."""
+    from time import gmtime, strftime, time_ns
+
+    nanoseconds = time_ns()
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(nanoseconds // 10**9)) + f".{nanoseconds % 10**9:09d}Z"

@@ -1,0 +1,260 @@
+"""What a container's first process does, one function a step: namespaces and identity. Mounts are in rootfs.py.
+
+Rules: no decisions, no parsing, no imports inside; every argument was computed
+by `plan`. A step raises OSError and `launch` says which step of which document.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from errno import ENOENT
+from struct import pack
+
+from veloci.kernel import caps, mount, process
+from veloci.kernel.files import write_beneath
+from veloci.runtime import rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from veloci.runtime.child import Child
+
+_PROC_SUPER_MAGIC = 0x9FA0
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+
+
+def ask(child: Child, question: str) -> None:
+    """Have the parent do what only it can."""
+    child.ask(question)
+
+
+def become_root(child: Child) -> None:
+    """Be root in the new user namespace."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # the change of user has set it
+
+
+def unshare(child: Child, flags: int) -> None:
+    """Leave namespaces that could not be left at clone."""
+    process.unshare(flags)
+
+
+def session(child: Child, keyring: str) -> None:
+    """Lead a session, with a keyring that is nobody else's."""
+    os.setsid()
+    if keyring:
+        try:
+            process.join_session_keyring(keyring)
+        except OSError as error:
+            if error.errno != 38:  # ENOSYS: a kernel without keyrings has none to leak
+                raise
+
+
+def loopback(child: Child) -> None:
+    """Bring `lo` up — netdevice(7)."""
+    descriptor = process.datagram_socket()
+    try:
+        fcntl.ioctl(descriptor, _SIOCSIFFLAGS, pack("16sh22x", b"lo", _IFF_UP))
+    finally:
+        os.close(descriptor)
+
+
+def time(child: Child, offsets: str) -> None:
+    """Make a time namespace with these offsets; execve(2) enters it."""
+    process.unshare(process.CLONE_NEWTIME)
+    if offsets:
+        with open("/proc/self/timens_offsets", "w") as file:
+            file.write(offsets)
+
+
+def sysctl(child: Child, values: Sequence[tuple[str, str]]) -> None:
+    """Write kernel parameters of the container's namespaces through a procfs that nothing can be mounted on."""
+    proc = _private_proc()
+    try:
+        for path, value in values:
+            write_beneath(proc, f"sys/{path}", value.encode())
+    finally:
+        os.close(proc)
+
+
+def _private_proc() -> int:
+    try:
+        proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE)
+    except OSError:  # in a user namespace what is mounted below must come along
+        proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE | mount.AT_RECURSIVE)
+    if mount.fstype(proc) != _PROC_SUPER_MAGIC:
+        os.close(proc)
+        raise OSError(ENOENT, "/proc is not procfs")
+    return proc
+
+
+def hostname(child: Child, name: str) -> None:
+    """Set the hostname."""
+    process.sethostname(name)
+
+
+def domainname(child: Child, name: str) -> None:
+    """Set the NIS domain name."""
+    process.setdomainname(name)
+
+
+def personality(child: Child, persona: int) -> None:
+    """Set the execution domain."""
+    process.personality(persona)
+
+
+def stdio(child: Child, uid: int, *, terminal: bool) -> None:
+    """Put the terminal, or what the caller gave, at 0, 1 and 2, and let the user reopen them."""
+    if terminal:
+        from veloci.kernel import tty
+
+        tty.control(child.tty)
+    given = (child.tty,) * 3 if terminal else child.stdio
+    if given:
+        # None may be overwritten before it is copied.
+        copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in given]
+        for number, copy in enumerate(copies):
+            os.dup2(copy, number)
+            os.close(copy)
+    for number in range(3):
+        try:
+            status = os.fstat(number)
+        except OSError:
+            continue
+        # Never the owner of a device that stdio happens to be, the host's /dev/null above all.
+        if (status.st_uid != uid and status.st_mode & 0o170000 in (0o010000, 0o140000, 0o100000)) or terminal:
+            try:
+                os.fchown(number, uid, -1)
+            except OSError:
+                continue
+
+
+def label(child: Child, apparmor: str, selinux: str) -> None:
+    """Have execve(2) change the security label."""
+    proc = _private_proc()
+    try:
+        if apparmor:
+            try:
+                write_beneath(proc, "thread-self/attr/apparmor/exec", f"exec {apparmor}".encode())
+            except FileNotFoundError:
+                write_beneath(proc, f"{os.getpid()}/attr/exec", f"exec {apparmor}".encode())
+        if selinux:
+            write_beneath(proc, f"{os.getpid()}/attr/exec", selinux.encode())
+    finally:
+        os.close(proc)
+
+
+def scheduler(child: Child, values: Sequence[int]) -> None:
+    """Set the scheduling policy."""
+    process.set_scheduler(*values)
+
+
+def io_priority(child: Child, values: Sequence[int]) -> None:
+    """Set the I/O class and priority."""
+    process.set_io_priority(*values)
+
+
+def rlimits(child: Child, limits: Sequence[tuple[int, int, int]]) -> None:
+    """Set resource limits."""
+    for resource, soft, hard in limits:
+        process.setrlimit(0, resource, soft, hard)
+
+
+def bound(child: Child, keep: int) -> None:
+    """Drop capabilities from the bounding set."""
+    caps.bound(keep)
+
+
+def filter(child: Child) -> None:
+    """Load the seccomp filter while we still may."""
+    from veloci.kernel import seccomp
+
+    seccomp.load(child.bpf, child.bpf_flags)
+    child.filtered = True
+
+
+def user(child: Child, uid: int, gid: int, groups: Sequence[int], *, keep_groups: bool, umask: int) -> None:
+    """Become the user, with exactly these groups, keeping the permitted capabilities."""
+    os.umask(umask)
+    process.prctl(process.PR_SET_KEEPCAPS, 1)
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        if not keep_groups:  # a user namespace may forbid it
+            raise
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def hooks(child: Child) -> None:
+    """Run the hooks that see the container's namespaces and still the host's files."""
+    from veloci.runtime import hooks
+
+    assert child.hooks is not None
+    hooks.run("createContainer", child.hooks.create_container, child.state)
+
+
+def directory(child: Child, path: str) -> None:
+    """Make the working directory if the image has none."""
+    rootfs.ensure_directory(child.root, path)
+
+
+def cwd(child: Child, path: str, *, last: bool) -> None:
+    """Go to the working directory, which must be inside the root (CVE-2024-21626)."""
+    if child.there:
+        return
+    try:
+        os.chdir(path)
+    except PermissionError:
+        if last:
+            raise
+        return
+    if not os.getcwd().startswith("/"):
+        raise OSError(ENOENT, "the working directory is outside of the root")
+    child.there = True
+
+
+def capabilities(child: Child, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
+    """Set the capability sets; those that this process does not have cannot be given."""
+    _, have, _ = caps.current()
+    caps.set(effective & permitted & have, permitted & have, inheritable)
+    caps.ambient(ambient)
+
+
+def no_new_privileges(child: Child) -> None:
+    """No program may add privileges from here on."""
+    process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+
+
+TABLE: dict[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (
+        ask,
+        become_root,
+        unshare,
+        session,
+        loopback,
+        time,
+        sysctl,
+        hostname,
+        domainname,
+        personality,
+        stdio,
+        label,
+        scheduler,
+        io_priority,
+        rlimits,
+        bound,
+        filter,
+        user,
+        hooks,
+        directory,
+        cwd,
+        capabilities,
+        no_new_privileges,
+        *rootfs.STEPS,
+    )
+}
