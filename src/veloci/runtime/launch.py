@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import sys
 from errno import EACCES, EIO, ENOENT, ENOTDIR, EPERM
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from veloci.errors import HostError, VelociError
 from veloci.kernel import process as p
@@ -173,12 +174,12 @@ def _child(
         doing, at = f'exec: "{plan["args"][0]}"', "$.process.args[0]"
         env = _with_home(plan["env"])
         path = find(plan["args"][0], env)
-        last = _stub(child)
         close = 3 + preserve
+        # Ours go above what the program keeps, before anything is put at its place.
+        last, child.parent = _above(_stub(child), close), _above(child.parent, close)
         if wait >= 0:
-            if last == close:
-                last = os.dup(last)
-            os.dup2(wait, close)
+            os.dup2(wait, close)  # which leaves the flags alone when they are the same
+            os.set_inheritable(close, True)
             wait = close
             close += 1
         p.close_range(close)
@@ -196,6 +197,11 @@ def _stub(child: Child) -> int:
     """The stub, with the filter it loads; above every descriptor that is to be kept."""
     bpf = b"" if child.filtered else child.bpf
     return stub.sealed(bpf, child.bpf_flags)
+
+
+def _above(descriptor: int, number: int) -> int:
+    """`descriptor`, or a copy of it, with a number above `number`."""
+    return descriptor if descriptor > number else fcntl(descriptor, F_DUPFD_CLOEXEC, number + 1)
 
 
 def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], wait: int) -> None:
