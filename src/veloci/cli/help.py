@@ -106,8 +106,13 @@ def _group(group: str) -> str:
 
 
 def _lines(names: list[str]) -> str:
-    from veloci.cli.main import ALIASES
+    """A line for each command that this installation has: its name, and the first line of its help."""
+    from importlib.util import find_spec
 
+    from veloci.cli.main import ALIASES, COMMANDS
+
+    known = {name: ALIASES.get(name, name) for name in names}
+    here = [name for name in names if find_spec(f"veloci.cli.{COMMANDS[known[name]].partition(':')[0]}")]
     width = max(map(len, names)) + 3
-    firsts = [(name, (usage(ALIASES.get(name, name)).command.__doc__ or "").strip()) for name in names]
+    firsts = [(name, (usage(known[name]).command.__doc__ or "").strip()) for name in here]
     return "".join(f"  {name:<{width}}{text.partition(chr(10))[0]}\n" for name, text in firsts)

@@ -79,6 +79,10 @@ def _check_unused(engine: Engine, image_id: Digest, reference: Reference | None,
 
 def users(engine: Engine, image_id: Digest) -> list[tuple[str, bool]]:
     """The containers made of the image: ID, and whether each runs."""
+    from os.path import isdir
+
+    if not isdir(f"{engine.root}/containers"):
+        return []  # there never was one
     from veloci.engine.record import Records
 
     records = Records(engine.root, engine.run_root)
