@@ -65,6 +65,10 @@ def _object(engine: Engine, name: str, kinds: Any, *, size: bool) -> dict[str, A
 def _look(engine: Engine, kind: str, name: str, *, size: bool) -> dict[str, Any]:
     """The thing of this kind and name in the shape of docker's API. Raises NotFound."""
     if kind == "container":
+        from os.path import isdir
+
+        if not isdir(f"{engine.root}/containers"):
+            raise NotFound(f"no such container: {name}")  # there never was one
         found: dict[str, Any] = engine.containers.inspect(name)
         if size:
             written = engine.snapshots.usage(found["Id"])
