@@ -1,0 +1,62 @@
+"""Layers to a plain tree that belongs to whoever asked: the `rootfs` of a bundle, without overlayfs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+from veloci.errors import Conflict, HostError, NotFound
+from veloci.layer.apply import apply
+from veloci.layer.stream import Verified, decompressed
+from veloci.layer.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from contextlib import AbstractContextManager
+
+    from veloci.spec.digest import Digest
+
+
+def bundle(
+    target: str, layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]]
+) -> AbstractContextManager[tuple[str, int]]:
+    """Make the directory `target` with the layers in its `rootfs`; it appears when the block ends well, or not at all.
+
+    layers: each the opened blob and its diff ID, base first. Gives the path where it is being made,
+    for config.json, and a descriptor of its root file system. Raises Conflict if `target` holds
+    something, Corrupt, InvalidInput, HostError.
+    """
+    return _bundle(target.rstrip("/"), layers)
+
+
+@contextmanager
+def _bundle(
+    target: str, layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]]
+) -> Generator[tuple[str, int]]:
+    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
+        raise Conflict(f"{target} is there already", hint="choose another directory")
+    parent, name = os.path.split(os.path.abspath(target))
+    making = f"{parent}/.{name}.{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        os.mkdir(making, 0o700)
+    except FileNotFoundError:
+        raise NotFound(f"there is no directory {parent}", hint=f"mkdir -p {parent}") from None
+    except OSError as error:
+        raise HostError(f"make {making}", error) from error
+    try:
+        os.mkdir(f"{making}/rootfs", 0o755)
+        root = os.open(f"{making}/rootfs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for opened, diff_id in layers:
+                with opened as packed, Verified(decompressed(packed), diff_id) as tar:
+                    apply(tar, root, overlay=False)
+            yield making, root
+        finally:
+            os.close(root)
+        os.rename(making, target)
+    except BaseException:
+        directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        remove_tree(directory, os.fsencode(os.path.basename(making)))
+        os.close(directory)
+        raise
