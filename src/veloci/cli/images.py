@@ -136,7 +136,7 @@ def rmi(image: str, /, *images: str, force: bool = False, no_prune: bool = False
     IMAGE is a name, an ID or the beginning of an ID.
 
     -f, --force  also all names of an image given by its ID, and images that stopped containers use
-    --no-prune   keep the content and the unpacked layers that nothing needs any more
+    --no-prune   keep the content that nothing needs any more
     """
     from veloci.cli.main import each
     from veloci.engine.engine import Engine
