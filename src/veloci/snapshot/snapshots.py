@@ -188,6 +188,15 @@ class Snapshots:
             return []
         return [name.replace("-", ":", 1) for name in names if not name.startswith(SCRATCH)]
 
+    def collect(self, needed: Iterable[Digest]) -> int:
+        """Remove every layer but those of the chain IDs `needed`, those below them, and those keys stand on.
+
+        Also what killed commands left. Returns the bytes freed of layers.
+        """
+        from veloci.snapshot.collect import collect
+
+        return collect(self, needed)
+
     def _writable(self, key: str) -> str:
         if not key or "/" in key or "\0" in key or key[0] == ".":
             raise InvalidInput(f"{key!r} cannot be a snapshot's key")
