@@ -1,0 +1,69 @@
+"""A busybox bundle, and veloci-runtime on it with a state directory of the test's own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = str(Path(sys.executable).parent / "veloci-runtime")
+
+
+class Runtime:
+    """veloci-runtime on one bundle."""
+
+    def __init__(self, directory):
+        self.bundle, self.root = directory / "bundle", directory / "root"
+        self.id = f"test-{os.getpid()}-{directory.name}"
+        binaries = self.bundle / "rootfs/bin"
+        binaries.mkdir(parents=True)
+        shutil.copy("/bin/busybox", binaries)
+        for name in "sh ls cat true sleep id hostname mount grep stat readlink".split():
+            (binaries / name).symlink_to("busybox")
+
+    def configure(self, *args, change=None):
+        (self.bundle / "config.json").unlink(missing_ok=True)
+        self("spec", "--bundle", str(self.bundle))
+        config = json.loads((self.bundle / "config.json").read_text())
+        config["process"].update(terminal=False, args=list(args))
+        config["process"].pop("rlimits", None)
+        if change:
+            change(config)
+        (self.bundle / "config.json").write_text(json.dumps(config))
+
+    def __call__(self, *words, stdin=subprocess.DEVNULL):
+        return subprocess.run(
+            [PROGRAM, "--root", str(self.root), *words], stdin=stdin, capture_output=True, text=True, timeout=20
+        )
+
+    def run(self, *args, change=None):
+        self.configure(*args, change=change)
+        return self("run", "--bundle", str(self.bundle), self.id)
+
+    def _quietly(self, *words):
+        """Without pipes, which the container would keep open."""
+        with open(self.root.parent / "out", "w") as out:
+            words = [PROGRAM, "--root", str(self.root), *words, "--bundle", str(self.bundle), self.id]
+            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=20, check=True)
+
+    def detached(self, *args, change=None):
+        self.configure(*args, change=change)
+        self._quietly("run", "-d")
+
+    def created(self, *args):
+        self.configure(*args)
+        self._quietly("create")
+
+    def traces(self):
+        groups = [path for path in Path("/sys/fs/cgroup").rglob(self.id)]
+        return groups + [path for path in self.root.glob("*") if not path.name.startswith(".")]
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    made = Runtime(tmp_path)
+    yield made
+    made("delete", "--force", made.id)
