@@ -10,6 +10,8 @@ from veloci.errors import InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veloci.runtime.container import Container
 
 _GLOBAL = {"root": True, "log": True, "log-format": True, "debug": False, "rootless": True, "criu": True}
@@ -31,7 +33,7 @@ def main(words: list[str] | None = None) -> int:
         if name not in COMMANDS:
             raise InvalidInput(f"no command {name!r}", hint="veloci-runtime --help")
         if name != "exec":  # Go's flags may have one dash: containerd sends -no-subreaper
-            rest = [f"-{word}" if word[:1] == "-" and word[1:3].isalpha() else word for word in rest]
+            rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
         return call(COMMANDS[name], rest, program=f"veloci-runtime {name}")
     except VelociError as error:
         _report(_PREFIX.get(name, "") + _said(name, error), error.hint)
@@ -255,7 +257,7 @@ def list_(*, format: str = "table", quiet: bool = False) -> int:
         return 0
     if format != "table":
         raise InvalidInput("invalid format option", where="--format", hint="table or json")
-    rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
     rows += [tuple(str(each[key]) for key in ("id", "pid", "status", "bundle", "created", "owner")) for each in found]
     widths = [max(12, *(len(row[column]) + 3 for row in rows)) for column in range(6)]
     for row in rows:
@@ -467,7 +469,7 @@ def help_() -> int:
     return 0
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., int]] = {
     "create": create,
     "delete": delete,
     "exec": exec_,
