@@ -1,0 +1,164 @@
+"""A container's log, in docker's json-file form, bounded by rotation.
+
+    {"log":"out\n","stream":"stdout","time":"2026-11-24T04:22:16.123456789Z"}
+
+One line an entry; a line longer than 16 KiB is cut into several, of which only the last ends with a newline.
+"""
+
+from __future__ import annotations
+
+import os
+from _json import encode_basestring
+from time import gmtime, time_ns
+
+from veloci.spec.document import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Entry = tuple[int, str, str]  # nanoseconds since 1970, stream, text
+
+LONGEST = 16 << 10  # bytes of one entry
+MAX_SIZE, MAX_FILES = 10 << 20, 3  # unless told otherwise: docker's default, no bound, fills disks
+
+
+class Log:
+    """The writing end. max_size: bytes of one file; max_files: how many, the rotated ones included."""
+
+    def __init__(self, path: str, *, max_size: int = MAX_SIZE, max_files: int = MAX_FILES) -> None:
+        self.path, self.max_size, self.max_files = path, max_size, max_files
+        self._partial = {"stdout": b"", "stderr": b""}
+        self._open()
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Add what the container wrote to `stream`. Whole lines are written now, the rest when more comes."""
+        *lines, rest = (self._partial[stream] + data).split(b"\n")
+        pieces = [piece for line in lines for piece in _cut(line + b"\n")]
+        while len(rest) >= LONGEST:
+            pieces.append(rest[:LONGEST])
+            rest = rest[LONGEST:]
+        self._partial[stream] = rest
+        if pieces:
+            self._append(stream, pieces)
+
+    def close(self) -> None:
+        """Write what had no newline yet, and close."""
+        for stream, rest in self._partial.items():
+            if rest:
+                self._append(stream, [rest])
+        os.close(self._file)
+
+    def _open(self) -> None:
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def _append(self, stream: str, pieces: list[bytes]) -> None:
+        end = f',"stream":"{stream}","time":"{timestamp(time_ns())}"}}\n'
+        data = "".join(
+            [f'{{"log":{encode_basestring(piece.decode(errors="replace"))}{end}' for piece in pieces]
+        ).encode()
+        if self._size and self._size + len(data) > self.max_size:
+            self._rotate()
+        os.write(self._file, data)
+        self._size += len(data)
+
+    def _rotate(self) -> None:
+        """Make log log.1, log.1 log.2, …; the oldest goes."""
+        os.close(self._file)
+        names = [self.path, *(f"{self.path}.{number}" for number in range(1, self.max_files))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            if os.path.exists(newer):
+                os.rename(newer, older)
+        if self.max_files == 1:
+            os.unlink(self.path)
+        self._open()
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds, in UTC, as docker writes it."""
+    t = gmtime(nanoseconds // 1_000_000_000)
+    day = f"{t.tm_year:04}-{t.tm_mon:02}-{t.tm_mday:02}"
+    return f"{day}T{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}.{nanoseconds % 1_000_000_000:09}Z"
+
+
+def nanoseconds(text: str) -> int:
+    """`timestamp`'s inverse, for what it wrote."""
+    from calendar import timegm
+    from time import strptime
+
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return timegm(strptime(whole, "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000 + int((fraction or "0").ljust(9, "0")[:9])
+
+
+class Reader:
+    """The reading end: everything there is, then what comes. It follows the file through rotations."""
+
+    def __init__(self, path: str, *, tail: int | None = None) -> None:
+        """tail: begin with the last so many lines; None is all."""
+        self.path = path
+        self._rest = b""
+        self._file = -1
+        self._old = [name for n in range(99, 0, -1) if os.path.exists(name := f"{path}.{n}")]
+        self._skip = 0 if tail is None else max(self._count() - tail, 0)
+
+    def entries(self) -> Iterator[tuple[str, str, str]]:
+        """Time, stream and text of each entry that is there now and was not given yet."""
+        for line in self._lines():
+            if self._skip:
+                self._skip -= 1
+                continue
+            entry = loads(line)
+            yield entry["time"], entry["stream"], entry["log"]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _lines(self) -> Iterator[bytes]:
+        for name in self._old:
+            with open(name, "rb") as file:
+                yield from file
+        self._old = []
+        while True:
+            if self._file < 0 and not self._reopen():
+                return
+            while data := os.read(self._file, 1 << 16):
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                yield from lines
+            if not self._rotated():
+                return
+            self.close()
+
+    def _reopen(self) -> bool:
+        try:
+            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        self._rest = b""
+        return True
+
+    def _rotated(self) -> bool:
+        try:
+            return os.stat(self.path).st_ino != os.fstat(self._file).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _count(self) -> int:
+        """How many lines there are, counted by their newlines."""
+        count = 0
+        for name in (*self._old, self.path):
+            try:
+                with open(name, "rb") as file:
+                    while data := file.read(1 << 20):
+                        count += data.count(b"\n")
+            except FileNotFoundError:
+                continue
+        return count
+
+
+def _cut(line: bytes) -> Iterator[bytes]:
+    for start in range(0, len(line), LONGEST):
+        yield line[start : start + LONGEST]
