@@ -36,7 +36,12 @@ class Runtime:
 
     def __call__(self, *words, stdin=subprocess.DEVNULL):
         return subprocess.run(
-            [PROGRAM, "--root", str(self.root), *words], stdin=stdin, capture_output=True, text=True, timeout=20
+            [PROGRAM, "--root", str(self.root), *words],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
         )
 
     def run(self, *args, change=None):
@@ -58,7 +63,7 @@ class Runtime:
         self._quietly("create")
 
     def traces(self):
-        groups = [path for path in Path("/sys/fs/cgroup").rglob(self.id)]
+        groups = list(Path("/sys/fs/cgroup").rglob(self.id))
         return groups + [path for path in self.root.glob("*") if not path.name.startswith(".")]
 
 

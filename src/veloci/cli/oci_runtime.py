@@ -452,6 +452,15 @@ def exec_(
     return 0 if detach else _wait(pid)
 
 
+def features() -> int:
+    """Print what this runtime can do, as JSON."""
+    from veloci.runtime.features import features as known
+    from veloci.spec.document import dumps
+
+    print(dumps(known(), indent=4).decode())
+    return 0
+
+
 def version() -> int:
     """Print versions as runc does."""
     from veloci import __version__
@@ -473,6 +482,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "create": create,
     "delete": delete,
     "exec": exec_,
+    "features": features,
     "help": help_,
     "kill": kill,
     "list": list_,

@@ -1,0 +1,39 @@
+"""What this runtime can do, for callers that ask — runtime-spec features.md, v1.2.1."""
+
+from __future__ import annotations
+
+from veloci.kernel import caps
+from veloci.kernel.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
+from veloci.runtime import mounts
+from veloci.runtime.plan import CLONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def features() -> dict[str, Any]:
+    """The features document as plain values."""
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "tmpcopyup"]),
+        "linux": {
+            "namespaces": sorted(CLONE),
+            "capabilities": list(caps.NAMES),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "seccomp": {
+                "enabled": True,
+                "actions": sorted(ACTIONS),
+                "operators": sorted(OPERATORS),
+                "archs": sorted(ARCHITECTURES),
+                "knownFlags": sorted(FLAGS),
+                "supportedFlags": sorted(FLAGS),
+            },
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+        },
+    }

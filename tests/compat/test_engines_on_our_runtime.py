@@ -1,0 +1,47 @@
+"""podman starts its containers with veloci-runtime."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "podman", "busybox")
+OWN = str(Path(sys.executable).parent / "veloci-runtime")
+
+
+@pytest.fixture
+def podman(tmp_path):
+    binaries = tmp_path / "rootfs/bin"
+    binaries.mkdir(parents=True)
+    shutil.copy("/bin/busybox", binaries)
+    for name in "sh id grep sleep ls".split():
+        (binaries / name).symlink_to("busybox")
+    base = [
+        "podman",
+        "--cgroup-manager",
+        "cgroupfs",
+        "--root",
+        str(tmp_path / "data"),
+        "--runroot",
+        str(tmp_path / "run"),
+    ]
+
+    def run(*words):
+        limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network", "none"]
+        return subprocess.run(
+            [*base, "--runtime", OWN, "run", "--rm", *limits, "--rootfs", str(tmp_path / "rootfs"), *words],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def test_it_runs_under_podmans_seccomp_profile(podman):
+    done = podman("sh", "-c", "grep Seccomp: /proc/self/status; exit 7")
+    assert (done.returncode, done.stdout) == (7, "Seccomp:\t2\n"), done.stderr
+
+
+def test_a_missing_program_is_127(podman):
+    assert podman("nope").returncode == 127
