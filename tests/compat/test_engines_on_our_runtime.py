@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def podman(tmp_path):
     shutil.copy("/bin/busybox", binaries)
     for name in "sh id grep sleep ls".split():
         (binaries / name).symlink_to("busybox")
+    short = tempfile.mkdtemp(prefix="v")  # podman takes no run root longer than 50 characters
     base = [
         "podman",
         "--cgroup-manager",
@@ -25,7 +27,7 @@ def podman(tmp_path):
         "--root",
         str(tmp_path / "data"),
         "--runroot",
-        str(tmp_path / "run"),
+        short,
     ]
 
     def run(*words):
@@ -35,7 +37,8 @@ def podman(tmp_path):
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
-    return run
+    yield run
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def test_it_runs_under_podmans_seccomp_profile(podman):
