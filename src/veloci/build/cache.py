@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from veloci.errors import VelociError
 from veloci.spec import digest as digests
 from veloci.spec.document import Document, dumps, loads
-from veloci.spec.image import Descriptor
+from veloci.spec.image import Descriptor  # noqa: TC001 -- a field's type is looked up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -118,6 +118,11 @@ class Tree:
             raise NotFound(f"{path}: not in {self.name}: {rule} leaves it out")
         return found
 
+    def is_directory(self, path: str) -> bool:
+        """Whether `path` is a directory, or a symlink to one. Raises NotFound."""
+        with held(open_in_root(self.root, "/" + self.resolved(path), os.O_PATH)) as found:
+            return stat.S_ISDIR(os.fstat(found).st_mode)
+
     def matches(self, pattern: str) -> list[str]:
         """The paths that `pattern` names, sorted, as written; wildcards match within one path component.
 

@@ -20,6 +20,7 @@ from veloci.kernel.files import open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
     from veloci.build.context import Entry, Tree
     from veloci.build.ignore import Ignore
@@ -142,7 +143,7 @@ class Target:
 
     def _file(self, entry: Entry, parent: int, name: str) -> None:
         with held(entry.open()) as source, held(os.open(name, _NEW, 0o600, dir_fd=parent)) as copy:
-            while os.sendfile(copy, source, None, _BLOCK):  # type: ignore[arg-type]
+            while os.sendfile(copy, source, None, _BLOCK):
                 pass
             os.fchown(copy, *self.owner_of(entry))
             os.fchmod(copy, self.mode_of(entry))
@@ -168,7 +169,7 @@ class _Walk:
         self.base = ""  # the destination, from the root
         self.open: list[tuple[str, int, Entry | None]] = []  # relative path, descriptor, source if we made it
 
-    def __enter__(self) -> _Walk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

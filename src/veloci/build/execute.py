@@ -1,0 +1,268 @@
+"""Runs a graph: each stage when it is asked for, each step from the cache or on a writable snapshot."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Protocol
+
+from veloci.build.cache import Layer, key
+from veloci.build.config import Configuration
+from veloci.build.context import Tree
+from veloci.build.graph import SCRATCH
+from veloci.build.instructions import instruction
+from veloci.build.parse import parse
+from veloci.build.stage import Stage
+from veloci.errors import HostError, VelociError
+from veloci.layer.stream import Hashed, compressed
+from veloci.spec import media
+from veloci.spec import platform as platforms
+from veloci.spec.document import Document, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from veloci.build.cache import Cache
+    from veloci.build.graph import Graph
+    from veloci.build.graph import Stage as Outline
+    from veloci.build.instructions import Instruction
+    from veloci.content.store import Store
+    from veloci.image.image import Image
+    from veloci.snapshot import Snapshots
+    from veloci.spec.digest import Digest
+    from veloci.spec.platform import Platform
+
+
+class Progress(Protocol):
+    """Where a build says what it does. Steps are known by the number that `start` gives."""
+
+    def start(self, title: str) -> int:
+        """A step begins."""
+
+    def output(self, number: int, data: bytes) -> None:
+        """What its program printed."""
+
+    def done(self, number: int, seconds: float | None) -> None:
+        """It is ready; None: it was cached."""
+
+    def failed(self, number: int, message: str) -> None:
+        """It failed."""
+
+
+class Options(Document):
+    """What the user asks of a build beside the Dockerfile.
+
+    epoch: seconds since 1970; no time in the image is later. network: of RUN, unless it says its own.
+    secrets: --secret's values by id.
+    """
+
+    arguments: dict[str, str] = {}
+    no_cache: bool = False
+    network: str = "default"
+    epoch: int | None = None
+    secrets: dict[str, bytes] = {}
+
+
+class RunStep(Protocol):
+    """Runs one process to its end in a writable snapshot."""
+
+    def __call__(self, key: str, config: dict[str, Any], *, output: Callable[[bytes], None], network: str) -> int:
+        """key: the snapshot's. network: bridge, host or none. Returns the exit status."""
+
+
+class Parts:
+    """What a build works with."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        snapshots: Snapshots,
+        cache: Cache,
+        context: Tree,
+        image: Callable[[str, Platform | None], Image],
+        run_step: RunStep,
+        progress: Progress,
+        parallel: Callable[..., Iterable[Any]] = map,
+        ahead: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
+        private: str,
+    ) -> None:
+        """image: an image of that name and platform, from its registry if need be. private: a directory on a tmpfs."""
+        self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
+        self.image, self.run_step, self.progress = image, run_step, progress
+        self.parallel, self.ahead, self.private = parallel, ahead, private
+
+
+class Build:
+    """One build. token: names its snapshots and its work directory."""
+
+    def __init__(self, graph: Graph, parts: Parts, options: Options, *, platform: Platform, token: str) -> None:
+        self.graph, self.parts, self.options = graph, parts, options
+        self.platform, self.token = platform, token
+        self.work = parts.cache.work(token)
+        self._stages: dict[int, Stage] = {}
+        self._snapshots = 0
+
+    def stage(self, number: int) -> Stage:
+        """The finished stage; built when first asked for. Raises VelociError with the Dockerfile's line."""
+        if number not in self._stages:
+            self._stages[number] = self._built(self.graph.stages[number])
+        return self._stages[number]
+
+    def _built(self, outline: Outline) -> Stage:
+        from veloci.build.steps import Steps
+
+        if isinstance(outline.base, int):
+            stage = self.stage(outline.base).fork()
+        else:
+            total = 1 + sum(step.keyword in ("RUN", "COPY", "ADD", "WORKDIR") for step in outline.steps)
+            with located(outline.start):
+                stage = self._based(outline, total)
+        Steps(self, stage, outline, self._triggers(stage, outline)).do()
+        return stage
+
+    def _based(self, outline: Outline, total: int) -> Stage:
+        name = str(outline.base)
+        platform = platforms.parse(outline.platform) if outline.platform else self.platform
+        known = self.graph.arguments
+        if name == SCRATCH:
+            empty: dict[str, Any] = platform.plain()
+            return Stage(Configuration(empty, given=self.options.arguments, known=known, escape=self.graph.escape))
+        with self.step(f"[{outline.title()} 1/{total}] FROM {name}"):
+            image = self.parts.image(name, platform)
+        base = loads(image.config_raw)
+        configuration = Configuration(base, given=self.options.arguments, known=known, escape=self.graph.escape)
+        return Stage(configuration, list(zip(image.layers, image.diff_ids, strict=True)))
+
+    def _triggers(self, stage: Stage, outline: Outline) -> list[Instruction]:
+        """The base's ONBUILD instructions, to be done first."""
+        steps: list[Instruction] = []
+        for text in stage.configuration.triggers():
+            for line in parse(f"{text}\n".encode(), name=outline.start.where).lines:
+                found = instruction(line, name=outline.start.where, escape=self.graph.escape)
+                steps.append(found.replace(where=f"{outline.start.where}: ONBUILD"))
+        return steps
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[int]:
+        """A step that is shown while it goes on."""
+        number = self.parts.progress.start(title)
+        began = monotonic()
+        try:
+            yield number
+        except BaseException as error:
+            self.parts.progress.failed(number, str(error) or type(error).__name__)
+            raise
+        self.parts.progress.done(number, monotonic() - began)
+
+    def layer(self, title: str, key: str, make: Callable[[int], Layer]) -> Layer:
+        """The step's layer: from the cache if it is there and its blob too, else from `make`, told its number."""
+        found = None if self.options.no_cache else self.parts.cache.layer(key)
+        if found is not None and self.parts.store.has(found.descriptor):
+            self.parts.progress.done(self.parts.progress.start(title), None)
+            return found
+        with self.step(title) as number:
+            layer = make(number)
+        self.parts.cache.put(key, layer.plain())
+        return layer
+
+    def unpacked(self, stage: Stage) -> Digest:
+        """The stage's layers as a snapshot. Returns its chain ID."""
+        return self.parts.snapshots.unpack(self.parts.store, stage.layers, parallel=self.parts.parallel)
+
+    @contextmanager
+    def writable(self, parent: Digest) -> Iterator[str]:
+        """The key of a fresh writable snapshot upon the layer `parent`; gone at the end."""
+        self._snapshots += 1
+        name = f"build-{self.token}-{self._snapshots}"
+        self.parts.snapshots.prepare(name, parent)
+        try:
+            yield name
+        finally:
+            self.parts.snapshots.remove(name)
+
+    def taken(self, name: str, title: str, *, alone: bool = False) -> Layer:
+        """What was written in the snapshot `name` as a stored layer; the snapshot becomes the next step's ground.
+
+        alone: it was written upon nothing (--link), and stands on something else later.
+        """
+        tar = Hashed(self.parts.snapshots.changes(name, epoch=self.options.epoch))
+        descriptor = self.parts.store.adopt(compressed(self.parts.ahead(tar)), media.LAYER_GZIP)
+        if not alone and self.options.epoch is None:  # else the files' times are not the layer's
+            self.parts.snapshots.commit(name, tar.digest)
+        return Layer(descriptor=descriptor, diff_id=tar.digest, created=self.now(), step=title)
+
+    def now(self) -> str:
+        """The time, RFC 3339 in UTC, or SOURCE_DATE_EPOCH."""
+        from datetime import UTC, datetime
+
+        if self.options.epoch is not None:
+            return datetime.fromtimestamp(self.options.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seconds, rest = divmod(time_ns(), 10**9)
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{rest:09}Z"
+
+    def key(self, *parts: Any) -> str:
+        """A cache key; the platform and the latest time count for every step."""
+        return key(*parts, str(self.platform), self.options.epoch)
+
+    @contextmanager
+    def source(self, name: str, before: int, step: Instruction) -> Iterator[tuple[Tree, Digest]]:
+        """What `--from=name` reads, and its chain ID; "" reads the context, which has none."""
+        if not name:
+            yield self.parts.context, ""
+            return
+        found = self.graph.source(name, before, where=step.where)
+        if isinstance(found, int):
+            layers = self.stage(found)
+        else:
+            with self.step(f"FROM {found}"):
+                image = self.parts.image(found, self.platform)
+            layers = Stage(Configuration({}, given={}, known={}, escape="\\"))
+            layers.layers = list(zip(image.layers, image.diff_ids, strict=True))
+        lazy = _Lazy(lambda: self.parts.snapshots.view(self.unpacked(layers)), name)
+        try:
+            yield lazy, layers.chain_id or SCRATCH
+        finally:
+            lazy.close()
+
+
+class _Lazy(Tree):
+    """A stage's tree, mounted when it is first looked into: a cached COPY never does."""
+
+    def __init__(self, mount: Callable[[], int], name: str) -> None:
+        from veloci.build.ignore import Ignore
+
+        self._mount = mount
+        self._root = -1
+        self.name, self.owners, self.ignore = name, True, Ignore()
+        self._prefix = ""
+
+    @property
+    def root(self) -> int:  # type: ignore[override]
+        """The mount's descriptor."""
+        if self._root < 0:
+            self._root = self._mount()
+        return self._root
+
+    def close(self) -> None:
+        """Unmount."""
+        import os
+
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+
+@contextmanager
+def located(step: Instruction) -> Iterator[None]:
+    """Give the failures inside the step's file and line."""
+    try:
+        yield
+    except VelociError as error:
+        error.where = error.where or step.where
+        if error.where.startswith("--"):
+            error.where = step.where
+        raise
+    except OSError as error:
+        raise HostError(f"{step.keyword}: {error.filename or ''}".rstrip(": "), error, where=step.where) from error

@@ -1,0 +1,185 @@
+"""Builds through the engine: a context and a Dockerfile to a named image."""
+
+from __future__ import annotations
+
+import os
+
+from veloci.build import context
+from veloci.build.cache import Cache
+from veloci.build.execute import Build, Options, Parts
+from veloci.build.graph import graph
+from veloci.build.ignore import Ignore
+from veloci.build.parse import parse
+from veloci.errors import InvalidInput, NotFound
+from veloci.spec import platform as platforms
+from veloci.spec.document import Document
+from veloci.spec.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from veloci.build.execute import Progress
+    from veloci.build.graph import Graph
+    from veloci.engine.engine import Engine
+    from veloci.image.image import Image
+    from veloci.spec.image import Descriptor
+
+
+class Request(Document):
+    """What `build` is asked for.
+
+    file: the Dockerfile's path; "" is Dockerfile in the context. tags: names of the result. pull: take the bases
+    from their registry even if they are here. epoch: SOURCE_DATE_EPOCH. format: oci or docker.
+    """
+
+    context: str
+    file: str = ""
+    tags: tuple[str, ...] = ()
+    arguments: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    secrets: dict[str, bytes] = {}
+    target: str = ""
+    platform: str = ""
+    network: str = "default"
+    no_cache: bool = False
+    pull: bool = False
+    epoch: int | None = None
+    format: str = "oci"
+
+
+class Builds:
+    """Builds on an engine's store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def build(self, request: Request, progress: Progress, *, warn: Callable[[str], None]) -> Image:
+        """Build, store and name an image. Returns it.
+
+        warn: told what is odd but no failure. Raises VelociError; a mistake in the Dockerfile has file and line.
+        """
+        tags = [Reference.parse(tag).with_default_tag() for tag in request.tags]
+        platform = platforms.parse(request.platform) if request.platform else platforms.host()
+        outline, ignore = self._read(request, platform)
+        if outline.unused:
+            warn(f"one or more build arguments {list(outline.unused)} were not consumed")
+        engine = self._engine
+        cache = Cache(f"{engine.root}/build")
+        with context.opened(request.context, ignore) as tree, cache.active(self._forget) as token:
+            build = Build(
+                outline, self._parts(request, cache, tree, progress), _options(request), platform=platform, token=token
+            )
+            descriptor = self._finish(build, request, tags)
+        from veloci.image.image import Image
+
+        return Image(engine.store, descriptor)
+
+    def _read(self, request: Request, platform: platforms.Platform) -> tuple[Graph, Ignore]:
+        path = request.file or os.path.join(request.context, "Dockerfile")
+        name = os.path.relpath(path, request.context) if os.path.isdir(request.context) else path
+        name = path if name.startswith("..") else name
+        try:
+            with open(path, "rb") as file:
+                raw = file.read()
+        except FileNotFoundError:
+            if not os.path.isdir(request.context):
+                raise NotFound(f"build context {request.context!r} not found") from None
+            raise NotFound(f"{path} not found", hint="name the Dockerfile by -f FILE") from None
+        except IsADirectoryError:
+            raise InvalidInput(f"{path} is a directory", hint="name the Dockerfile by -f FILE") from None
+        outline = graph(
+            parse(raw, name=name),
+            target=request.target,
+            arguments=request.arguments,
+            platform=platform,
+            host=platforms.host(),
+        )
+        outline.needed()
+        return outline, _ignore(path, request.context)
+
+    def _parts(self, request: Request, cache: Cache, tree: context.Tree, progress: Progress) -> Parts:
+        from veloci.engine.tasks import ahead, parallel
+
+        engine = self._engine
+
+        def image(name: str, platform: platforms.Platform | None) -> Image:
+            return engine.images.get(name, pull="always" if request.pull else "missing", platform=platform)
+
+        return Parts(
+            store=engine.store,
+            snapshots=engine.snapshots,
+            cache=cache,
+            context=tree,
+            image=image,
+            run_step=self._run,
+            progress=progress,
+            parallel=parallel,
+            ahead=ahead,
+            private=f"{engine.run_root}/build",
+        )
+
+    def _run(self, key: str, config: dict[str, Any], *, output: Callable[[bytes], None], network: str) -> int:
+        """Run one step, its output passed on as it comes."""
+        from threading import Thread
+
+        reader, writer = os.pipe()
+
+        def pump() -> None:
+            while data := os.read(reader, 1 << 16):
+                output(data)
+
+        thread = Thread(target=pump, daemon=True)
+        thread.start()
+        try:
+            return self._engine.containers.step(key, config, stdout=writer, stderr=writer, network=network)
+        finally:
+            os.close(writer)
+            thread.join()
+            os.close(reader)
+
+    def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
+        from veloci.image.assemble import assemble
+
+        engine = self._engine
+        stage = build.stage(build.graph.target)
+        document = stage.document(build.now())
+        if request.labels:
+            document["config"]["Labels"] = (document["config"].get("Labels") or {}) | request.labels
+        with build.step("exporting to image"):
+            layers = [descriptor for descriptor, _ in stage.layers]
+            descriptor = assemble(engine.store, document, layers, format=request.format)
+            for tag in tags or (None,):
+                engine.images.name(tag, descriptor)
+        return descriptor
+
+    def _forget(self, token: str) -> None:
+        """Remove what a build that was killed has left."""
+        from veloci.build.cache import remove
+
+        for key in self._engine.snapshots.keys():  # noqa: SIM118 -- no dictionary
+            if key.startswith(f"build-{token}-"):
+                self._engine.snapshots.remove(key)
+        remove(f"{self._engine.run_root}/build/{token}")
+
+
+def _options(request: Request) -> Options:
+    return Options(
+        arguments=request.arguments,
+        no_cache=request.no_cache,
+        network=request.network,
+        epoch=request.epoch,
+        secrets=request.secrets,
+    )
+
+
+def _ignore(dockerfile: str, directory: str) -> Ignore:
+    """The rules of `<Dockerfile>.dockerignore`, else of the context's .dockerignore."""
+    for path in (f"{dockerfile}.dockerignore", os.path.join(directory, ".dockerignore")):
+        try:
+            with open(path, "rb") as file:
+                return Ignore.read(file.read(), name=os.path.basename(path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return Ignore()
