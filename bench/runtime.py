@@ -32,7 +32,9 @@ def main():
         for _ in range(ROUNDS):
             for name, path in programs.items():
                 began = time.perf_counter()
-                done = subprocess.run([path, "run", f"bench-{os.getpid()}"], cwd=bundle, capture_output=True, check=False)
+                done = subprocess.run(
+                    [path, "run", f"bench-{os.getpid()}"], cwd=bundle, capture_output=True, check=False
+                )
                 times[name].append(time.perf_counter() - began)
                 if done.returncode:
                     sys.exit(f"{name}: {done.stderr.decode()}")

@@ -109,10 +109,15 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     path = root.path if root.path.startswith("/") else f"{bundle}/{root.path}"
     namespaced = bool(clone & p.CLONE_NEWCGROUP)
     steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": _propagation(linux)})]
-    steps.append(("ask", "$.linux.cgroupsPath", {"question": "cgroup"}))
+    # The parent joins the cgroup meanwhile, which takes the kernel milliseconds: wait for it as late as may be.
+    grouped: list[Step] = [("ask", "$.linux.cgroupsPath", {"question": "cgroup"})]
     if namespaced:
-        steps.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
-    steps += mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)
+        grouped.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
+    mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)
+    kinds = [mount.type for mount in config.mounts]
+    first = f"$.mounts[{kinds.index('cgroup')}]" if "cgroup" in kinds else ""
+    index = next((index for index, (_, at, _) in enumerate(mounted) if at == first), len(mounted))
+    steps += [*mounted[:index], *grouped, *mounted[index:]]
     steps += _devices(config, bind=bool(new & p.CLONE_NEWUSER))
     if process.terminal:
         size = process.console_size
