@@ -31,7 +31,7 @@ def ps(*, all: bool = False, quiet: bool = False, no_trunc: bool = False, format
         words = {"created": "Created", "exited": ended, "restarting": f"Restarting ({now['ExitCode']})"}
         command = " ".join([each["Path"], *each["Args"]])
         ports = each["NetworkSettings"]["Ports"].items()
-        shown = [f"{o['HostIp'] or '0.0.0.0'}:{o['HostPort']}->{inner}" for inner, outer in ports for o in outer]
+        shown = [f"{o['HostIp']}:{o['HostPort']}->{inner}" for inner, outer in ports for o in outer]
         rows.append(
             {
                 "ID": each["Id"] if no_trunc else each["Id"][:12],

@@ -177,9 +177,8 @@ class Containers:
         if self._engine.forks:
             spawn.forked(task, root, first, self.ended(task.id))
         else:
-            environment = os.environ
-            environment["VELOCI_ROOT"], environment["VELOCI_RUN"] = self._engine.root, self._engine.run_root
-            spawn.started(task, root, lock, first, "veloci.engine.supervise")
+            roots = (self._engine.root, self._engine.run_root)
+            spawn.started(task, root, lock, first, "veloci.engine.supervise", *roots)
         if task.lease is not None:
             for held in self._engine.networks.hold(task.lease):
                 held.close()  # the monitor has them
@@ -188,6 +187,8 @@ class Containers:
         """What a container's monitor does at its end: remove it if that was asked for."""
 
         def finish(_code: int) -> None:
+            if not os.path.exists(self.records.data(id)):  # a build's step
+                return
             record = self.records.load(id)
             if record.auto_remove:
                 self._engine.snapshots.remove(id)
@@ -200,7 +201,7 @@ class Containers:
             return None
         from veloci.network.ports import Port
 
-        ports = [Port(**port) for port in record.ports]
+        ports = [Port.convert(port) for port in record.ports]
         lease: dict[str, Any] = self._engine.networks.prepare(record.network, record.id, ports=ports)
         state.write(f"{self.records.run(record.id)}/lease.json", lease)
         return lease
@@ -290,12 +291,13 @@ class Containers:
             if not force:
                 raise
             name = "" if word == id else word
-        self._settled(id)
+        self.settled(id)
         self._engine.snapshots.remove(id)
         self.records.forget(id, name)
 
-    def _settled(self, id: str) -> None:
-        """Wait until its monitor has let go of it."""
+    def settled(self, word: str) -> None:
+        """Wait, ten seconds at most, until its monitor has let go of it. Raises NotFound."""
+        id = self.records.find(word)
         end = monotonic() + 10
         while os.path.isdir(self.records.data(id)) and state.held(self.records.data(id)) and monotonic() < end:
             sleep(0.005)
@@ -330,6 +332,12 @@ class Containers:
         finally:
             os.close(root)
         return runtimes.named(record.runtime, self._engine.run_root, self.records.run(id)).exec(id, added, stdio)
+
+    def step(self, key: str, config: dict[str, Any], *, stdout: int, stderr: int, network: str = "bridge") -> int:
+        """Run one process to its end in a writable snapshot: see `veloci.engine.step`."""
+        from veloci.engine.step import step
+
+        return step(self._engine, key, config, stdout=stdout, stderr=stderr, network=network)
 
     def inspect(self, word: str) -> dict[str, Any]:
         """It in docker's shape. Raises NotFound."""
