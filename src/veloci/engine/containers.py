@@ -306,7 +306,11 @@ class Containers:
         """Its root file system as an uncompressed tar. Raises NotFound."""
         from veloci.layer.diff import tree
 
-        root = self._engine.snapshots.mount(self.records.find(word))
+        mounted = self._engine.snapshots.mount(self.records.find(word))
+        try:
+            root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mounted)
+        finally:
+            os.close(mounted)  # the open directory keeps it
         try:
             yield from tree(root)
         finally:

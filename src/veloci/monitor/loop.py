@@ -81,7 +81,7 @@ class Monitor:
             try:
                 self._start()
             except VelociError as error:
-                self._clean()
+                self._clean_after(error)
                 if self.restarts == 0:
                     self._leave()
                     ready(error)
@@ -358,6 +358,13 @@ class Monitor:
         for held in self.holding:
             held.close()
         self.holding = []
+
+    def _clean_after(self, error: VelociError) -> None:
+        """As `_clean`, for a start that failed with `error`, which says more than a failure to clean up does."""
+        try:
+            self._clean()
+        except VelociError as later:
+            error.hint = error.hint or f"something of it may be left: {later}"
 
     def _leave(self) -> None:
         """Let go of what the whole life of the container had: its network, its root file system, its log."""

@@ -42,15 +42,18 @@ def forked(task: Task, root: int, first: socket | None, ended: Callable[[int], N
     _hear(ours)
 
 
-def started(task: Task, root: int, lock: int, first: socket | None, module: str) -> None:
-    """The same in an interpreter of its own, in which `module`'s `main` calls ours. lock: descriptor of the lock."""
+def started(task: Task, root: int, lock: int, first: socket | None, module: str, *arguments: str) -> None:
+    """The same in an interpreter of its own, in which `module`'s `main(*arguments)` calls ours.
+
+    lock: descriptor of the container's lock.
+    """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     file = os.memfd_create("task", os.MFD_CLOEXEC)
     os.write(file, dumps(task.plain()))
     os.lseek(file, 0, os.SEEK_SET)
     wanted = {root: ROOT, lock: LOCK, theirs: READY, file: TASK, **({first.fileno(): FIRST} if first else {})}
     places = [path for path in sys.path if path]
-    code = f"import sys; sys.path[:0] = {places!r}; from {module} import main; main()"
+    code = f"import sys; sys.path[:0] = {places!r}; from {module} import main; main(*{arguments!r})"
     # Through numbers that no one has, since 3 may be one of ours.
     high = 200
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, high + to) for fd, to in wanted.items()]
