@@ -67,8 +67,10 @@ class Options(Document):
 class RunStep(Protocol):
     """Runs one process to its end in a writable snapshot."""
 
-    def __call__(self, key: str, config: dict[str, Any], *, output: Callable[[bytes], None], network: str) -> int:
-        """key: the snapshot's. network: bridge, host or none. Returns the exit status."""
+    def __call__(
+        self, key: str, config: dict[str, Any], *, bundle: str, output: Callable[[bytes], None], network: str
+    ) -> int:
+        """key: the snapshot's. bundle: a directory to be made. network: bridge, host or none. Gives the exit status."""
 
 
 class Parts:

@@ -116,7 +116,11 @@ class _Process:
             made = stubs.make(root, places)
         try:
             status = self.build.parts.run_step(
-                self.name, config, output=lambda data: self.build.parts.progress.output(number, data), network=mode
+                self.name,
+                config,
+                bundle=f"{self.directory}/bundle",
+                output=lambda data: self.build.parts.progress.output(number, data),
+                network=mode,
             )
         finally:
             with held(self.build.parts.snapshots.mount(self.name)) as root:

@@ -162,7 +162,7 @@ class Plain:
                 self._program(number, line)
 
     def _program(self, number: int, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+        text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].expandtabs()
         self.line(f"#{number} {monotonic() - self._began[number]:.3f} {text}")
 
     def _flush(self, number: int) -> None:

@@ -120,24 +120,12 @@ class Builds:
             private=f"{engine.run_root}/build",
         )
 
-    def _run(self, key: str, config: dict[str, Any], *, output: Callable[[bytes], None], network: str) -> int:
-        """Run one step, its output passed on as it comes."""
-        from threading import Thread
+    def _run(
+        self, key: str, config: dict[str, Any], *, bundle: str, output: Callable[[bytes], None], network: str
+    ) -> int:
+        from veloci.engine.build_step import step
 
-        reader, writer = os.pipe()
-
-        def pump() -> None:
-            while data := os.read(reader, 1 << 16):
-                output(data)
-
-        thread = Thread(target=pump, daemon=True)
-        thread.start()
-        try:
-            return self._engine.containers.step(key, config, stdout=writer, stderr=writer, network=network)
-        finally:
-            os.close(writer)
-            thread.join()
-            os.close(reader)
+        return step(self._engine, key, config, bundle=bundle, output=output, network=network)
 
     def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
         from veloci.image.assemble import assemble
