@@ -42,15 +42,15 @@ if TYPE_CHECKING:
             """Run another process in it: its PID, a child of ours, and its terminal or -1."""
 
 
-def named(name: str, run: str, directory: str) -> Runtime:
+def named(name: str, run: str, directory: str, *, networked: bool = True) -> Runtime:
     """The runtime `name`: "veloci", a program on PATH, or a path. Raises NotFound.
 
     run: the engine's run directory, below which runtimes keep their own states.
-    directory: the container's own run directory.
+    directory: the container's own run directory. networked: whether it has a network of ours.
     """
     if name in ("", "veloci"):
         return InProcess(f"{run}/runtime")
-    return CommandLine(find(name), f"{run}/runtime-{os.path.basename(name)}", directory)
+    return CommandLine(find(name), f"{run}/runtime-{os.path.basename(name)}", directory, networked=networked)
 
 
 def find(name: str) -> str:
@@ -124,9 +124,12 @@ class InProcess:
 class CommandLine:
     """runc, crun, runsc or another program with runC's command line."""
 
-    def __init__(self, program: str, root: str, directory: str) -> None:
+    def __init__(self, program: str, root: str, directory: str, *, networked: bool = True) -> None:
         self.program, self.root, self.directory = program, root, directory
         self.name = os.path.basename(program)
+        self.flags = _EXTRA.get(self.name, ())
+        if self.name == "runsc" and not networked:
+            self.flags = (*self.flags, "--network=none")  # its own network stack has nothing to take over
 
     def create(self, id: str, bundle: str, config: Json, stdio: Stdio) -> tuple[int, int]:
         """As Runtime.create; `config` is what the bundle's config.json holds."""
@@ -183,11 +186,15 @@ class CommandLine:
         """Run the runtime to its end. Raises VelociError with what it wrote to its log."""
         log = f"{self.directory}/runtime.{os.getpid()}.log"
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        command = [self.program, "--root", self.root, "--log", log, "--log-format", "json", *_EXTRA.get(self.name, ())]
+        command = [self.program, "--root", self.root, "--log", log, "--log-format", "json", *self.flags]
         actions = [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(stdio or (null, null, null))]
         try:
             pid = os.posix_spawn(self.program, [*command, *words], os.environ, file_actions=actions)
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            # What the runtime waits for while it deletes (runsc's gofer) is a child of ours since it was created.
+            child, status = os.waitpid(-1 if words[0] == "delete" else pid, 0)
+            while child != pid:
+                child, status = os.waitpid(-1, 0)
+            code = os.waitstatus_to_exitcode(status)
             if code:
                 raise _failure(self.name, words[0], _last_error(log) or f"{words[0]} ended with status {code}")
         finally:
@@ -196,8 +203,9 @@ class CommandLine:
                 os.unlink(log)
 
 
-# runsc makes no use of cgroup v1 controllers that are mounted one by one, and fails at them.
-_EXTRA = {"runsc": ("--ignore-cgroups",)}
+# runsc fails at cgroup v1 controllers that are mounted one by one, and takes every namespace of a new kernel for
+# the host's: with the "host" network it uses what is in the container's own namespace.
+_EXTRA = {"runsc": ("--ignore-cgroups", "--network=host")}
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _NOT_FOUND = ("executable file not found", "executable file `", "error finding executable", "no such file or directory")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
