@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+from veloci.bundle.options import Options
+from veloci.engine.engine import Engine
+from veloci.errors import InvalidInput
+
 
 def exec(
     container: str,
@@ -9,31 +15,40 @@ def exec(
     *command: str,
     detach: bool = False,
     interactive: bool = False,
+    tty: bool = False,
     env: tuple[str, ...] = (),
     user: str = "",
     workdir: str = "",
     privileged: bool = False,
 ) -> int:
-    """Run another command in a running container.
+    """Run a further command in a running container.
 
-    -d, --detach             do not wait for it
-    -i, --interactive        pass standard input to it
-    -e, --env KEY=VALUE      set an environment variable
-    -u, --user USER[:GROUP]  as whom
-    -w, --workdir DIR        where
-    --privileged             with all capabilities
+    -d, --detach         do not wait for it
+    -i, --interactive    pass standard input on
+    -t, --tty            give it a terminal
+    -e, --env KEY=VALUE  set an environment variable
+    -u, --user USER      who it runs as
+    -w, --workdir PATH   its working directory
+    --privileged         with all capabilities
     """
-    import os
-
-    from veloci.bundle.options import Options
-    from veloci.engine.engine import Engine
-    from veloci.errors import InvalidInput
-    from veloci.kernel.process import exit_status
-
     if not command:
-        raise InvalidInput("needs a command", where="veloci exec", hint="veloci exec --help")
+        raise InvalidInput("takes CONTAINER COMMAND [ARG...]", where="veloci exec", hint="veloci exec --help")
+    from veloci.cli import relay
+
+    if tty and not detach:
+        relay.needs_terminal()
+    options = Options(env=env, user=user, workdir=workdir, tty=tty, privileged=privileged)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    stdio = (null, null, null) if detach else (0 if interactive else null, 1, 2)
-    options = Options(env=env, user=user, workdir=workdir, privileged=privileged)
-    pid, _ = Engine(forks=True).containers.exec(container, command, options, stdio)
-    return 0 if detach else exit_status(os.waitpid(pid, 0)[1])
+    engine = Engine(forks=True)
+    if detach:
+        engine.containers.exec(container, command, options, (null, null, null))
+        return 0
+    reads, source = os.pipe2(os.O_CLOEXEC) if interactive else (null, -1)
+    out, out_theirs = os.pipe2(os.O_CLOEXEC)
+    error, error_theirs = os.pipe2(os.O_CLOEXEC)
+    pid, terminal = engine.containers.exec(container, command, options, (reads, out_theirs, error_theirs))
+    for descriptor in (reads, out_theirs, error_theirs):
+        os.close(descriptor)
+    if terminal >= 0:
+        return relay.process(pid, {terminal: 1}, terminal if interactive else -1, tty=True)
+    return relay.process(pid, {out: 1, error: 2}, source, tty=False)

@@ -337,12 +337,6 @@ class Containers:
             os.close(root)
         return runtimes.named(record.runtime, self._engine.run_root, self.records.run(id)).exec(id, added, stdio)
 
-    def step(self, key: str, config: dict[str, Any], *, stdout: int, stderr: int, network: str = "bridge") -> int:
-        """Run one process to its end in a writable snapshot: see `veloci.engine.step`."""
-        from veloci.engine.step import step
-
-        return step(self._engine, key, config, stdout=stdout, stderr=stderr, network=network)
-
     def inspect(self, word: str) -> dict[str, Any]:
         """It in docker's shape. Raises NotFound."""
         from veloci.engine.description import described

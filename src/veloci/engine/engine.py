@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from veloci.content.names import Names
     from veloci.content.store import Store
+    from veloci.engine.builds import Builds
     from veloci.engine.containers import Containers
     from veloci.engine.images import Images
     from veloci.network.networks import Networks
@@ -23,6 +24,7 @@ _PARTS = {
     "networks": ("veloci.network.networks", "Networks", "networks"),
     "images": ("veloci.engine.images", "Images", ""),
     "containers": ("veloci.engine.containers", "Containers", ""),
+    "builds": ("veloci.engine.builds", "Builds", ""),
 }
 
 
@@ -40,6 +42,7 @@ class Engine:
     networks: Networks
     images: Images
     containers: Containers
+    builds: Builds
 
     def __init__(self, root: str | None = None, run: str | None = None, *, forks: bool = False) -> None:
         self.root = root or paths.data()

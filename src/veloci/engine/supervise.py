@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Be the monitor of the container that the task names."""
+def main(root: str, run: str) -> NoReturn:
+    """Be the monitor of the container that the task names, of an engine with these directories."""
     from veloci.engine.engine import Engine
 
-    spawn.main(lambda task: Engine().containers.ended(task.id))
+    spawn.main(lambda task: Engine(root, run).containers.ended(task.id))

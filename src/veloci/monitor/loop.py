@@ -54,7 +54,7 @@ class Monitor:
         self.first = first
         self.poll = epoll()
         self.server = session.listen(task.run)
-        self.runtime = runtimes.named(task.runtime, task.run_root, task.run)
+        self.runtime = runtimes.named(task.runtime, task.run_root, task.run, networked=task.lease is not None)
         self.log = Log(f"{task.data}/log") if task.log else None
         self.sources: dict[int, str] = {}  # descriptors of the container's output -> "stdout" or "stderr"
         self.input = -1
