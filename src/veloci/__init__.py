@@ -7,15 +7,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from veloci.engine.engine import Engine as Engine
     from veloci.errors import VelociError as VelociError
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
+    "Engine": "veloci.engine.engine",
     "VelociError": "veloci.errors",
 }
 
-__all__ = ["VelociError"]
+__all__ = ["Engine", "VelociError"]
 
 
 def __getattr__(name: str) -> object:
