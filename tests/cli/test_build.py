@@ -1,0 +1,243 @@
+"""`veloci build`, from the outside: real steps in real containers."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "overlay", "namespaces", "busybox")
+
+
+def veloci(*words, **options):
+    command = [sys.executable, "-m", "veloci", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+@pytest.fixture
+def context(roots):
+    directory = roots / "context"
+    directory.mkdir()
+    shutil.copy(shutil.which("busybox"), directory / "busybox")
+    return directory
+
+
+BASE = 'FROM scratch AS base\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\n'
+
+
+def built(context, text, *words, **options):
+    (context / "Dockerfile").write_text(text)
+    return veloci("build", "--network", "none", "-t", "t:1", *words, context, **options)
+
+
+def config(name="t:1"):
+    found = json.loads(veloci("image", "inspect", name).stdout)[0]
+    return found["Config"]
+
+
+def layers(roots, name="t:1"):
+    """The names in each layer, base first."""
+    archive = roots / "saved.tar"
+    assert veloci("save", "-o", archive, name).returncode == 0
+    with tarfile.open(archive) as saved:
+        (manifest,) = json.load(saved.extractfile("manifest.json"))
+        raw = [saved.extractfile(layer).read() for layer in manifest["Layers"]]
+    return [tarfile.open(fileobj=io.BytesIO(layer)) for layer in raw]
+
+
+def left(roots):
+    """What builds leave beside images and their cache."""
+    found = []
+    for path in ("data/snapshots/writable", "data/build/work", "data/build/active", "run/runtime", "run/build"):
+        found += [str(p) for p in (roots / path).glob("*") if p.name != ".seccomp"]  # a cache of the runtime's
+    return found
+
+
+def test_two_stages_make_one_small_image_and_the_second_build_is_cached(context, roots):
+    (context / "src").mkdir()
+    (context / "src/app.txt").write_text("hello\n")
+    text = BASE + (
+        "FROM base AS build\nCOPY src /src\nRUN cat /src/app.txt > /app.jar && echo made it\n"
+        "FROM nosuch.invalid/image AS unused\nRUN false\n"
+        'FROM scratch\nWORKDIR /\nCOPY --from=build app.jar .\nENTRYPOINT ["java", "-jar", "app.jar"]\n'
+    )
+    first = built(context, text)
+    assert first.returncode == 0, first.stderr
+    assert "made it" in first.stderr
+    assert "#5 [stage-3 3/3] COPY --from=build app.jar .\n" in first.stderr
+    assert first.stderr.endswith("naming to docker.io/library/t:1\n")
+    assert config()["Entrypoint"] == ["java", "-jar", "app.jar"]
+    (layer,) = layers(roots)
+    assert layer.getnames() == ["app.jar"]
+    assert layer.extractfile("app.jar").read() == b"hello\n"
+    second = built(context, text)
+    identity = [line for line in first.stderr.splitlines() if line.startswith("writing image")]
+    assert identity[0] in second.stderr
+    assert second.stderr.count("CACHED") == first.stderr.count("DONE") - 1
+    (context / "src/app.txt").write_text("other\n")
+    third = built(context, text)
+    assert third.stderr.count("CACHED") == 2
+    assert left(roots) == []
+
+
+def test_a_step_sees_an_environment_built_from_nothing_and_leaves_no_mount_point(context, roots):
+    text = (
+        BASE
+        + "ARG WHO=me\nENV A=1 WHO2=$WHO\nWORKDIR /w\nRUN env | sort; grep CapEff /proc/self/status; ls -A /etc; cat; touch x\n"
+    )
+    done = built(context, text, env={**os.environ, "LEAK": "yes"})
+    assert done.returncode == 0, done.stderr
+    said = [line.split(" ", 2)[2] for line in done.stderr.splitlines() if line.startswith("#4 0.")]
+    assert said[:8] == [
+        "A=1",
+        "HOME=/",
+        "HOSTNAME=build",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PWD=/w",
+        "SHLVL=1",
+        "WHO2=me",
+        "WHO=me",
+    ]
+    assert said[8].split() == ["CapEff:", "00000000a80425fb"]
+    assert layers(roots)[-1].getnames() == ["w", "w/x"]
+
+
+def test_a_failing_step_shows_its_output_and_leaves_nothing(context, roots):
+    done = built(context, BASE + "RUN echo before; exit 7\n")
+    assert done.returncode == 1
+    assert "before\n" in done.stderr
+    assert done.stderr.endswith("veloci: Dockerfile:4: RUN echo before; exit 7: exit status 7\n")
+    assert veloci("images", "-q").stdout == ""
+    assert left(roots) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM scratch\nRUNN x\n", "veloci: Dockerfile:2: unknown instruction: RUNN (did you mean RUN?)\n"),
+        ("FROM scratch\nCOPY nope.txt /\n", "veloci: Dockerfile:2: COPY nope.txt: not in the build context\n"),
+        (
+            "FROM scratch\nADD http://127.0.0.1/x /\n",
+            "veloci: Dockerfile:2: ADD http://127.0.0.1/x: a URL or a Git repository is not supported yet\n",
+        ),
+        (
+            "FROM scratch\nCOPY --chown=nobody busybox /\n",
+            "veloci: Dockerfile:2: unable to find user nobody: no matching entries in passwd file\n",
+        ),
+        (
+            "FROM scratch\nCOPY busybox busybox /x\n",
+            "veloci: Dockerfile:2: when using COPY with more than one source file, the destination must be a directory and end with a /\n",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(context, roots, text, message):
+    done = built(context, text)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert left(roots) == []
+
+
+def test_copy_sets_owners_and_modes_and_add_unpacks(context, roots):
+    (context / "d/in").mkdir(parents=True)
+    (context / "d/in/f").write_text("x")
+    (context / "d/in/f").chmod(0o640)
+    (context / "d/skip.log").write_text("x")
+    with tarfile.open(context / "a.tgz", "w:gz") as tar:
+        tar.add(context / "d/in/f", "t/f")
+    text = (
+        "FROM scratch\nCOPY --chown=5:6 --chmod=u=rwX,go=rX d /new/d\nCOPY --chown=7 d/in/f /\n"
+        "ADD a.tgz /tar/\nCOPY d/*.none d/in/f /w/\nCOPY --exclude=*.log d /x\nCOPY <<one <<'two' /h/\n$HOME\none\n$HOME\ntwo\n"
+    )
+    done = built(context, text)
+    assert done.returncode == 0, done.stderr
+    shown = [
+        [(m.name, oct(m.mode), m.uid, m.gid) for m in layer.getmembers() if not m.name.startswith("tar/t")]
+        for layer in layers(roots)
+    ]
+    assert shown[0] == [
+        ("new", "0o755", 5, 6),
+        ("new/d", "0o755", 5, 6),
+        ("new/d/in", "0o755", 5, 6),
+        ("new/d/in/f", "0o644", 5, 6),
+        ("new/d/skip.log", "0o644", 5, 6),
+    ]
+    assert shown[1] == [("f", "0o640", 7, 7)]
+    assert "tar/t/f" in layers(roots)[2].getnames()
+    assert [name for name, *_ in shown[3]] == ["w", "w/f"]
+    assert [name for name, *_ in shown[4]] == ["x", "x/in", "x/in/f"]
+    assert layers(roots)[5].extractfile("h/one").read() == b"\n"
+    assert layers(roots)[5].extractfile("h/two").read() == b"$HOME\n"
+
+
+def test_mounts_of_a_step_are_there_and_gone(context, roots):
+    (context / "note").write_text("hello")
+    (roots / "secret").write_text("hush")
+    text = BASE + (
+        "RUN --mount=target=/ctx --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s "
+        "cat /ctx/note /run/secrets/s; echo; cat /c/old || echo > /c/old; grep -c ' /t tmpfs' /proc/mounts; touch /ctx/x || echo read-only\n"
+    )
+    done = built(context, text, "--secret", f"id=s,src={roots}/secret")
+    assert done.returncode == 0, done.stderr
+    assert " hellohush\n" in done.stderr
+    assert " read-only\n" in done.stderr
+    assert "CACHED" not in done.stderr
+    again = built(context, text, "--secret", f"id=s,src={roots}/secret", "--no-cache")
+    assert "can't open '/c/old'" in done.stderr
+    assert "can't open '/c/old'" not in again.stderr
+    assert layers(roots)[-1].getnames() == []
+    assert b"hush" not in b"".join(p.read_bytes() for p in (roots / "data/build/steps").iterdir())
+    assert left(roots) == []
+
+
+def test_the_epoch_makes_two_builds_equal(context, roots):
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1000000000"}
+    text = BASE + "RUN date > /dev/null; touch /x\n"
+    identities = []
+    for _ in range(2):
+        (context / "Dockerfile").write_text(text)
+        done = veloci("build", "-q", "--network=none", "--no-cache", context, env=environment)
+        assert done.returncode == 0, done.stderr
+        identities.append(done.stdout)
+    assert identities[0] == identities[1]
+
+
+def test_triggers_of_the_base_run_in_the_stage_above(context, roots):
+    done = built(context, BASE + "ONBUILD COPY note /n\nONBUILD RUN cat /n\nFROM base\nCMD x\n")
+    assert done.returncode == 1
+    assert "COPY note: not in the build context" in done.stderr
+    (context / "note").write_text("triggered\n")
+    done = built(context, BASE + "ONBUILD COPY note /n\nONBUILD RUN cat /n\nFROM base\nCMD x\n")
+    assert done.returncode == 0, done.stderr
+    assert " triggered\n" in done.stderr
+    assert config()["Cmd"] == ["/bin/sh", "-c", "x"]
+    assert not config().get("OnBuild")
+
+
+def test_ignored_files_are_not_copied(context, roots):
+    (context / ".dockerignore").write_text("*\n!keep\n")
+    (context / "keep").write_text("k")
+    done = built(context, "FROM scratch\nCOPY . /all/\n")
+    assert done.returncode == 0, done.stderr
+    assert layers(roots)[0].getnames() == ["all", "all/keep"]
+    done = built(context, "FROM scratch\nCOPY busybox /\n")
+    assert (
+        "veloci: Dockerfile:2: COPY busybox: not in the build context: .dockerignore:1 leaves it out\n" in done.stderr
+    )
+
+
+def test_a_build_that_was_killed_is_swept_by_the_next(context, roots):
+    (context / "Dockerfile").write_text(BASE + "RUN echo started; sleep 60\n")
+    command = [sys.executable, "-m", "veloci", "build", "--network=none", str(context)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert any("started" in line and "0." in line for line in process.stderr)
+        process.kill()
+    assert left(roots)
+    done = built(context, "FROM scratch\nCOPY busybox /\n")
+    assert done.returncode == 0, done.stderr
+    assert left(roots) == []
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x0060" in p.read_bytes()]
