@@ -50,7 +50,7 @@ def build(
     --progress KIND        auto or plain
     -q, --quiet            print the image's ID alone
     """
-    from veloci.engine.builds import Builds, Request
+    from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
 
     if progress not in ("auto", "plain"):
@@ -71,7 +71,7 @@ def build(
         format=format,
     )
     shown = _Quiet() if quiet else Plain(sys.stderr)
-    image = Builds(Engine()).build(request, shown, warn=lambda text: print(f"[Warning] {text}", file=sys.stderr))
+    image = Engine().builds.build(request, shown, warn=lambda text: print(f"[Warning] {text}", file=sys.stderr))
     if iidfile:
         with open(iidfile, "w", encoding="ascii") as output:
             output.write(image.id)
