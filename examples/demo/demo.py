@@ -245,7 +245,8 @@ def run_bundle(demo: Demo) -> None:
     """Our OCI runtime, with runC's commands; a fresh network namespace holds only `lo`."""
     demo.sh("mkdir -p empty && cd empty && veloci-runtime spec && head -n 12 config.json", expect="ociVersion")
     runtime = "veloci-runtime --root run/demo-runtime"
-    demo.sh(f"{runtime} run -d --bundle bundle web")
+    # The container keeps the streams it is given: a file, as a pipe would never end.
+    demo.sh(f"{runtime} run -d --bundle bundle web < /dev/null > run.log 2>&1")
     demo.sh(f"{runtime} list", expect="running")
     state = demo.json(f"{runtime} state web")
     print(json.dumps(state, indent=2))

@@ -38,6 +38,8 @@ def podman(tmp_path):
         )  # fmt: skip
 
     yield run
+    # podman leaves its storage bound upon itself.
+    subprocess.run(["umount", str(tmp_path / "data/overlay")], capture_output=True, check=False)
     shutil.rmtree(short, ignore_errors=True)
 
 
