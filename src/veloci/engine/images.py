@@ -317,10 +317,10 @@ class Images:
 
     def unpacked(self, image: Image, progress: Progress | None = None) -> Digest:
         """The chain ID of the image's layers, all of them unpacked. Raises Corrupt, HostError."""
-        from veloci.engine.tasks import parallel
-
         if self._engine.snapshots.has(image.chain_id):
             return image.chain_id
+        from veloci.engine.tasks import parallel  # its imports cost more than the container's start
+
         layers = list(zip(image.layers, image.diff_ids, strict=True))
         return self._engine.snapshots.unpack(self._engine.store, layers, parallel=parallel, progress=progress)
 
