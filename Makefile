@@ -20,6 +20,7 @@ lint: venv       ## ruff, mypy --strict, import-linter
 
 bench: venv peers ## veloci beside its peers, medians and ratios of one run
 	scripts/apt-need bench
+	$(BIN)/python bench/run.py
 	$(BIN)/python bench/runtime.py
 
 peers: venv      ## the Debian packages that the tests use

@@ -37,7 +37,7 @@ def build(
 
     -t, --tag NAME         name the image; may be repeated
     -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile; - is standard input's)
-    --build-arg NAME=VALUE set an ARG; NAME alone takes it from the environment; may be repeated
+    --build-arg NAME=VALUE  set an ARG; NAME alone takes it from the environment; may be repeated
     --target STAGE         build this stage, not the last
     --platform PLATFORM    build for this platform
     --no-cache             run every step again
