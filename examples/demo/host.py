@@ -19,12 +19,16 @@ def state() -> dict[str, set[str]]:
 
 
 def changes(before: dict[str, set[str]], after: dict[str, set[str]]) -> list[str]:
-    """One line for each thing that is there now and was not, or the other way round."""
+    """One line for each thing that is there now and was not, or the other way round.
+
+    A cgroup that has gone is left out: it went with a process that is none of ours.
+    """
     return [
         f"{kind}: {sign} {line}"
         for kind in before
         for sign, lines in (("+", after[kind] - before[kind]), ("-", before[kind] - after[kind]))
         for line in sorted(lines)
+        if (kind, sign) != ("cgroups", "-")
     ]
 
 
