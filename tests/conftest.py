@@ -1,5 +1,6 @@
 """Fixtures for tests on the real kernel. A missing feature skips; --no-skips fails instead."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -51,3 +52,16 @@ def own_netns():
     finally:
         setns(home, CLONE_NEWNET)
         os.close(home)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_behind():
+    """After all tests the host's mounts, links, namespaces, rules and cgroups are as they were before."""
+    spec = importlib.util.spec_from_file_location("host", Path(__file__).parents[1] / "examples/demo/host.py")
+    assert spec is not None
+    assert spec.loader is not None
+    host = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(host)
+    before = host.state()
+    yield
+    assert host.changes(before, host.state()) == []

@@ -12,7 +12,7 @@ def state() -> dict[str, set[str]]:
         "mounts": _mounts(),
         "links": set(os.listdir("/sys/class/net")),
         "network namespaces": set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set(),
-        "nft rules": set(_output("nft", "list", "ruleset")),
+        "nft rules": set(_output("nft", "--stateless", "list", "ruleset")),
         "cgroups": {os.path.join(top, name) for top, names, _ in os.walk("/sys/fs/cgroup") for name in names},
         "devices": {f"{name} {oct(os.stat(name).st_mode)}" for name in ("/dev/null", "/dev/zero", "/dev/tty")},
     }
