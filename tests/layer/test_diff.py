@@ -69,7 +69,8 @@ def seen(root):
     """Everything that a diff must carry, by path."""
     found, links = {}, {}
     for top, directories, files in os.walk(f"{root}/."):
-        for name in directories + files:
+        directories.sort()  # of several links the first is the file, in every file system's order
+        for name in sorted(directories + files):
             path = os.path.join(top, name)
             key = os.path.relpath(path, f"{root}/.")
             status = os.lstat(path)
