@@ -67,6 +67,8 @@ def _one(text: str, step: Instruction, image: Configuration) -> Wanted:
         raise InvalidInput(
             f"unsupported mount type {kind!r}", where=step.where, hint=f"one of {', '.join(sorted(_KEYS))}"
         )
+    if kind == "cache" and (options.get("sharing", "shared") != "shared" or options.keys() & {"from", "source"}):
+        raise Unsupported("a cache mount's sharing, from and source are not supported yet", where=step.where)
     if kind == "bind" and "ro" in options:
         options["rw"] = "false" if options.pop("ro") != "false" else "true"
     if kind == "cache" and "rw" in options:

@@ -36,7 +36,7 @@ def build(
     """Build an image from a Dockerfile and the directory CONTEXT.
 
     -t, --tag NAME         name the image; may be repeated
-    -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile; - is standard input's)
+    -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile)
     --build-arg NAME=VALUE  set an ARG; NAME alone takes it from the environment; may be repeated
     --target STAGE         build this stage, not the last
     --platform PLATFORM    build for this platform

@@ -272,6 +272,8 @@ class Monitor:
     def _part(self, descriptor: int) -> None:
         self.poll.unregister(descriptor)
         self.clients.pop(descriptor).socket.close()
+        for source in self.sources:  # the container may have waited for this one
+            self.poll.modify(source, EPOLLIN)
 
     def _obey(self, client: session.Client, message: bytes) -> None:
         kind, data = message[:1], message[1:]
