@@ -89,7 +89,10 @@ def run(
     """
     arguments = {key: value for key, value in locals().items() if key not in ("image", "detach", "cidfile")}
     from os import isatty
+    from os.path import lexists
 
+    if cidfile and lexists(cidfile):  # before there is a container that nobody could name
+        raise InvalidInput(f"container ID file found: {cidfile}", where="--cidfile", hint=f"rm {cidfile}")
     if tty and interactive and not detach and not isatty(0):
         raise InvalidInput("the input device is not a TTY", exit_status=1)
     settings = _settings(arguments)

@@ -93,8 +93,9 @@ class Monitor:
                     ready(None)
                 self._tell(b"s")
                 code = self._watch()
-                self._clean()
-                self._record(code, "")
+                trouble = VelociError("")
+                self._clean_after(trouble)  # its exit status is known, whatever the clean-up meets
+                self._record(code, trouble.hint)
             if not policy.again(self.task.restart, exit_code=code, restarts=self.restarts, by_hand=self.by_hand):
                 break
             self.restarts += 1
