@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from veloci.bundle.defaults import default
+
 PROGRAM = str(Path(sys.executable).parent / "veloci-runtime")
 
 
 class Runtime:
-    """veloci-runtime on one bundle."""
+    """veloci-runtime, or a peer with the same command line, on one bundle."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, program=PROGRAM):
+        self.program = program
         self.bundle, self.root = directory / "bundle", directory / "root"
         self.id = f"test-{os.getpid()}-{directory.name}"
         binaries = self.bundle / "rootfs/bin"
@@ -25,9 +28,7 @@ class Runtime:
             (binaries / name).symlink_to("busybox")
 
     def configure(self, *args, change=None):
-        (self.bundle / "config.json").unlink(missing_ok=True)
-        self("spec", "--bundle", str(self.bundle))
-        config = json.loads((self.bundle / "config.json").read_text())
+        config = default()
         config["process"].update(terminal=False, args=list(args))
         config["process"].pop("rlimits", None)
         if change:
@@ -36,7 +37,7 @@ class Runtime:
 
     def __call__(self, *words, stdin=subprocess.DEVNULL):
         return subprocess.run(
-            [PROGRAM, "--root", str(self.root), *words],
+            [self.program, "--root", str(self.root), *words],
             stdin=stdin,
             capture_output=True,
             text=True,
@@ -51,24 +52,37 @@ class Runtime:
     def _quietly(self, *words):
         """Without pipes, which the container would keep open."""
         with open(self.root.parent / "out", "w") as out:
-            words = [PROGRAM, "--root", str(self.root), *words, "--bundle", str(self.bundle), self.id]
+            words = [self.program, "--root", str(self.root), *words, "--bundle", str(self.bundle), self.id]
             subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=20, check=True)
 
     def detached(self, *args, change=None):
         self.configure(*args, change=change)
         self._quietly("run", "-d")
 
-    def created(self, *args):
-        self.configure(*args)
+    def created(self, *args, change=None):
+        self.configure(*args, change=change)
         self._quietly("create")
 
+    def state(self):
+        return json.loads(self("state", self.id).stdout)
+
     def traces(self):
-        groups = list(Path("/sys/fs/cgroup").rglob(self.id))
+        groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(f"/{self.id}")]
         return groups + [path for path in self.root.glob("*") if not path.name.startswith(".")]
 
 
 @pytest.fixture
 def runtime(tmp_path):
     made = Runtime(tmp_path)
+    yield made
+    made("delete", "--force", made.id)
+
+
+@pytest.fixture(params=[PROGRAM, "runc"], ids=["veloci", "runc"])
+def either(request, tmp_path):
+    """Ours, and runc as the oracle: what the test says is true of both."""
+    if not shutil.which(request.param):
+        pytest.skip(f"this host lacks {request.param}")
+    made = Runtime(tmp_path, request.param)
     yield made
     made("delete", "--force", made.id)
