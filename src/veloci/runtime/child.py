@@ -6,6 +6,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veloci.spec.runtime import Hooks
 
 
@@ -26,7 +28,8 @@ class Child:
         self.empty = -1  # a read-only mount of nothing, to clone
         self.there = False  # whether the working directory is entered
         self.hooks: Hooks | None = None
-        self.state = b""  # what hooks read
+        self.state: Callable[[str], bytes] | None = None  # status -> what hooks read
+        self.outcome = -1  # where startContainer hooks report a failure to `start`
 
     def ask(self, question: str) -> None:
         """Have the parent do something, and wait. Raises OSError with its reason."""

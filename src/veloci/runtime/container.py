@@ -101,6 +101,8 @@ class Container:
         from veloci.runtime.starting import Starting
 
         fifo = self.directory.fifo()
+        if config.hooks and config.hooks.start_container:
+            child.outcome = self.directory.outcome()
         join: list[tuple[int, int, str]] = []
         try:
             for path, bit, at in plan["join"]:
@@ -114,6 +116,8 @@ class Container:
             for descriptor, _, _ in join:
                 os.close(descriptor)
             os.close(fifo)
+            if child.outcome >= 0:
+                os.close(child.outcome)
 
     @classmethod
     def load(cls, id: str, *, root: str = ROOT) -> Self:
@@ -183,8 +187,13 @@ class Container:
                 raise Conflict("cannot start a container that has stopped")
             if status != "created":
                 raise Conflict("cannot start an already running container")
-            self.directory.begin()
-        hooks = self._hooks()
+            hooks = self._hooks()
+            if hooks and hooks.start_container:
+                from veloci.runtime import hooks as running
+
+                running.begin(self.directory)
+            else:
+                self.directory.begin()
         if hooks and hooks.poststart:
             from veloci.runtime import hooks as running
 

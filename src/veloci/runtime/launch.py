@@ -100,7 +100,7 @@ def _converse(pid: int, socket: int, answers: Answers, name: str) -> int:
     """Answer until the child has become the stub."""
     ready = False
     while message := _received(socket):
-        if message.startswith(b"E"):
+        if message.startswith((b"E", b"V")):
             os.waitpid(pid, 0)
             raise _failure(message, name)
         question = message[1:].decode()
@@ -133,6 +133,9 @@ def _end(pid: int) -> None:
 
 
 def _failure(message: bytes, name: str) -> VelociError:
+    if message.startswith(b"V"):
+        where, text = message[1:].decode(errors="replace").split("\0", 1)
+        return VelociError(text, where=where)
     if not message.startswith(b"E"):
         return Ended("container process ended while it was made")
     doing, at, number, text = message[1:].decode(errors="replace").split("\0")
@@ -177,6 +180,7 @@ def _child(
         close = 3 + preserve
         # Ours go above what the program keeps, before anything is put at its place.
         last, child.parent = _above(_stub(child), close), _above(child.parent, close)
+        child.outcome = _above(child.outcome, close) if child.outcome >= 0 else -1
         if wait >= 0:
             os.dup2(wait, close)  # which leaves the flags alone when they are the same
             os.set_inheritable(close, True)
@@ -187,6 +191,8 @@ def _child(
         _start(child, last, path, plan, env, wait)
     except OSError as error:
         _report(child, doing, at, error)
+    except VelociError as error:  # of a hook; it names its place itself
+        os.write(child.parent, f"V{error.where}\0{error.args[0]}".encode(errors="replace"))
     except BaseException as error:  # noqa: BLE001 -- the last frame of this process
         _report(child, doing, at, OSError(EIO, repr(error)))
     finally:
@@ -211,9 +217,14 @@ def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], 
         from veloci.runtime import hooks as hooks_module
 
         os.close(child.parent)
+        assert child.state is not None
         os.set_inheritable(wait, False)
         os.read(wait, 1)
-        hooks_module.run("startContainer", hooks, child.state)
+        try:
+            hooks_module.run("startContainer", hooks, child.state("created"))
+        except VelociError as error:
+            os.write(child.outcome, f"{error.where}\0{error.args[0]}".encode(errors="replace"))
+            os._exit(1)
         wait = -1
     arguments = stub.arguments(path, plan["args"], max(wait, 0))
     try:

@@ -144,6 +144,10 @@ def _check(config: Config) -> None:
         raise InvalidInput("root must be specified", where=f"{where}: $.root")
     if config.process is None:
         raise InvalidInput("process must be specified", where=f"{where}: $.process")
+    if config.hooks:
+        from veloci.runtime.hooks import check
+
+        check(config.hooks)
     linux = config.linux
     resources = linux.resources
     block = resources.block_io if resources else None

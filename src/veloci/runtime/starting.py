@@ -44,8 +44,8 @@ class Starting:
             child.hooks = config.hooks
             from veloci.runtime import hooks  # noqa: F401
 
-            state = {**container.state(), "status": "created", "pid": 1}
-            child.state = dumps(state)
+            state = container.state()
+            child.state = lambda status: dumps({**state, "status": status, "pid": os.getpid()})
 
     def begin(self, pid: int) -> None:
         """What can be done while the child works: its cgroup."""

@@ -102,6 +102,12 @@ class Directory:
         os.mkfifo(path, 0o600)
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
+    def outcome(self) -> int:
+        """Make start.fifo, through which startContainer hooks report. Returns a descriptor of both its ends."""
+        path = f"{self.path}/start.fifo"
+        os.mkfifo(path, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
     def waiting(self) -> bool:
         """Whether the container's process waits for its start."""
         try:

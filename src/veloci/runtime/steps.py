@@ -194,7 +194,8 @@ def hooks(child: Child) -> None:
     from veloci.runtime import hooks
 
     assert child.hooks is not None
-    hooks.run("createContainer", child.hooks.create_container, child.state)
+    assert child.state is not None
+    hooks.run("createContainer", child.hooks.create_container, child.state("creating"))
 
 
 def directory(child: Child, path: str) -> None:
