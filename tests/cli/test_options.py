@@ -2,6 +2,7 @@ import pytest
 
 from veloci.cli.options import Usage, call
 from veloci.errors import InvalidInput
+from veloci.spec.document import Document
 
 
 def run(
@@ -37,6 +38,25 @@ def remove(container: str, /, *containers: str, force: "bool" = False) -> None:
 def store(source: str, name: str = "none", /) -> None:
     """Store."""
     SEEN.append((source, name))
+
+
+class Limits(Document):
+    """What two commands take.
+
+    -m, --memory SIZE  how much
+    --tag NAME         a name; may be repeated
+    """
+
+    memory: "str | None" = None
+    tag: "tuple[str, ...]" = ()
+
+
+def update(container: str, /, *, force: "bool" = False, limits: "Limits" = Limits()) -> None:  # noqa: B008
+    """Change.
+
+    -f, --force  now
+    """
+    SEEN.append((container, force, limits))
 
 
 SEEN: list = []
@@ -98,3 +118,13 @@ def test_help_is_the_docstring_under_a_usage_line(capsys):
         "Usage: veloci rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRemove.\n\n-f, --force  also when it runs\n"
     )
     assert Usage(store, "veloci import").line() == "veloci import SOURCE [NAME]"
+
+
+def test_a_group_of_options_is_one_value():
+    assert call(update, ["-m", "5m", "a", "--tag", "x", "--tag=y", "-f"], program="veloci update") == 0
+    call(update, ["a"], program="veloci update")
+    assert [("a", True, Limits(memory="5m", tag=("x", "y"))), ("a", False, Limits())] == SEEN
+    assert Usage(update, "veloci update").help() == (
+        "Usage: veloci update [OPTIONS] CONTAINER\n\nChange.\n\n-f, --force  now\n"
+        "-m, --memory SIZE  how much\n--tag NAME         a name; may be repeated"
+    )
