@@ -117,3 +117,15 @@ def test_the_log_is_json_as_containerd_reads_it(runtime, tmp_path):
     runtime("--log", str(tmp_path / "log"), "--log-format", "json", "state", "none")
     line = json.loads((tmp_path / "log").read_text())
     assert (line["level"], line["msg"]) == ("error", "container does not exist")
+
+
+
+def test_a_container_that_dies_slowly_is_deleted_by_force(runtime):
+    """Its first process ends only after its 300 others: it may be there at one look and gone at the next."""
+    runtime.detached("sh", "-c", "for i in $(seq 300); do sleep 100 & done; wait")
+    for _ in range(100):
+        if runtime("ps", runtime.id).stdout.count("sleep") == 300:
+            break
+        time.sleep(0.05)
+    assert runtime("delete", "--force", runtime.id).stderr == ""
+    assert runtime.traces() == []

@@ -208,23 +208,30 @@ class Container:
         if all and self.status == "stopped":
             self.group.kill(signal)  # what is left without a pid namespace
             return
-        if not self._alive():
-            raise Conflict("container not running")
-        if all:
+        if all and self._alive():
             self.group.kill(signal)
-            return
+        elif not self._signal(signal):
+            raise Conflict("container not running")
+
+    def _signal(self, signal: int) -> bool:
+        """Send `signal` to its first process. Returns whether it was there to take it."""
+        if not self._alive():
+            return False
         try:
             process = pidfd(self.saved.pid)
-            try:
-                if not self._alive():
-                    raise Conflict("container not running")
-                pidfd_signal(process, signal)
-            finally:
-                os.close(process)
         except ProcessLookupError:
-            raise Conflict("container not running") from None
+            return False
+        try:
+            if not self._alive():  # the number may be another's by now
+                return False
+            pidfd_signal(process, signal)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(process)
         if signal == 9 and self.group.frozen():
             self.group.freeze(False)
+        return True
 
     def pause(self) -> None:
         """Stop all its processes where they are. Raises Conflict if it does not run."""
@@ -279,15 +286,13 @@ class Container:
                     f"cannot delete container {self.id} that is not stopped: {status}",
                     hint=f"veloci-runtime delete --force {self.id}",
                 )
-            if force and self._alive():
-                self.kill(9)
             self._discard(self._hooks())
 
     def _discard(self, hooks: Hooks | None) -> None:
         """Kill what is left of it and remove its traces."""
         group = self.group
         if self._alive():
-            self.kill(9)
+            self._signal(9)
             _gone(self.saved.pid)
         group.kill()
         _reap(self.saved.pid)
