@@ -18,7 +18,7 @@ from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.kernel.files import open_in_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from veloci.spec.digest import Digest
@@ -191,10 +191,12 @@ class Tree:
                 elif not out:
                     yield entry
 
-    def digest(self, paths: Iterable[str], exclude: Ignore | None = None) -> Digest:
+    def digest(
+        self, paths: Iterable[str], exclude: Ignore | None = None, told: Callable[[int], None] | None = None
+    ) -> Digest:
         """What would be copied of `paths`, as one digest: names, modes, contents, links; never times.
 
-        Owners count where they are kept.
+        Owners count where they are kept. told: hears of the bytes that were read.
         """
         import hashlib
 
@@ -202,26 +204,28 @@ class Tree:
         for path in paths:
             for entry in self.walk(path, exclude):
                 name = entry.path or basename(normpath("/" + path))
-                total.update(f"{name}\0{self._facts(entry)}\0".encode(errors="surrogateescape"))
+                total.update(f"{name}\0{self._facts(entry, told)}\0".encode(errors="surrogateescape"))
         return "sha256:" + total.hexdigest()
 
-    def _facts(self, entry: Entry) -> str:
+    def _facts(self, entry: Entry, told: Callable[[int], None] | None) -> str:
         status = entry.status
         owner = f"{status.st_uid}:{status.st_gid}" if self.owners else ""
         if entry.kind == stat.S_IFLNK:
             return f"link {owner} {entry.link()}"
         if entry.kind == stat.S_IFREG:
             with held(entry.open()) as file:
-                return f"{status.st_mode:o} {owner} {capability(file).hex()} {_content(file)}"
+                return f"{status.st_mode:o} {owner} {capability(file).hex()} {_content(file, told)}"
         return f"{status.st_mode:o} {owner} {status.st_rdev if entry.kind in (stat.S_IFBLK, stat.S_IFCHR) else ''}"
 
 
-def _content(file: int) -> str:
+def _content(file: int, told: Callable[[int], None] | None) -> str:
     import hashlib
 
     total = hashlib.sha256()
     while block := os.read(file, _BLOCK):
         total.update(block)
+        if told:
+            told(len(block))
     return total.hexdigest()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from contextlib import contextmanager
+from itertools import count
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,14 +36,33 @@ if TYPE_CHECKING:
     from veloci.spec.platform import Platform
 
 
+class Transfers(Protocol):
+    """Who is told of the bytes that a step moves; as transport.place.Progress."""
+
+    def start(self, key: str, text: str, total: int | None = None) -> None:
+        """Work on `total` bytes begins, or enters another stage."""
+
+    def advance(self, key: str, count: int) -> None:
+        """`count` more bytes are done."""
+
+    def done(self, key: str, text: str) -> None:
+        """It ended; `text` says how, "" with how many bytes."""
+
+
 class Progress(Protocol):
-    """Where a build says what it does. Steps are known by the number that `start` gives."""
+    """Where a build says what it does. Steps are known by the number that `start` gives. Any thread may call."""
 
     def start(self, title: str) -> int:
         """A step begins."""
 
     def output(self, number: int, data: bytes) -> None:
         """What its program printed."""
+
+    def transfers(self, number: int) -> Transfers:
+        """Who is told of its bytes."""
+
+    def note(self, number: int, text: str) -> None:
+        """A word about it."""
 
     def done(self, number: int, seconds: float | None) -> None:
         """It is ready; None: it was cached."""
@@ -83,17 +104,22 @@ class Parts:
         snapshots: Snapshots,
         cache: Cache,
         context: Tree,
-        image: Callable[[str, Platform | None], Image],
+        image: Callable[[str, Platform | None, Transfers], Image],
         run_step: RunStep,
         progress: Progress,
         parallel: Callable[..., Iterable[Any]] = map,
+        together: Callable[[Callable[[int], object], Iterable[int]], None] | None = None,
         ahead: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
         private: str,
     ) -> None:
-        """image: an image of that name and platform, from its registry if need be. private: a directory on a tmpfs."""
+        """Each is used by name.
+
+        image: an image of that name and platform, from its registry if need be. together: calls a function with
+        each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
+        """
         self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
         self.image, self.run_step, self.progress = image, run_step, progress
-        self.parallel, self.ahead, self.private = parallel, ahead, private
+        self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
 
 
 class Build:
@@ -104,13 +130,30 @@ class Build:
         self.platform, self.token = platform, token
         self.work = parts.cache.work(token)
         self._stages: dict[int, Stage] = {}
-        self._snapshots = 0
+        self._locks = [allocate_lock() for _ in graph.stages]
+        self._counter = count(1)
+
+    def target(self) -> Stage:
+        """The stage that was asked for, finished; those it needs are built side by side where they can be.
+
+        Raises VelociError with the Dockerfile's line.
+        """
+        needed = self.graph.needed()
+        if self.parts.together and len(needed) > 1:
+            # A stage waits only for earlier ones, and those began before it: nobody waits for ever.
+            self.parts.together(self.stage, needed)
+        return self.stage(self.graph.target)
 
     def stage(self, number: int) -> Stage:
-        """The finished stage; built when first asked for. Raises VelociError with the Dockerfile's line."""
-        if number not in self._stages:
-            self._stages[number] = self._built(self.graph.stages[number])
-        return self._stages[number]
+        """The finished stage; built by the first who asks, the others wait. Raises as `target`."""
+        with self._locks[number]:
+            if number not in self._stages:
+                self._stages[number] = self._built(self.graph.stages[number])
+            return self._stages[number]
+
+    def fresh(self, kind: str) -> str:
+        """A path in the work directory that nobody has had."""
+        return f"{self.work}/{kind}-{next(self._counter)}"
 
     def _built(self, outline: Outline) -> Stage:
         from veloci.build.steps import Steps
@@ -131,8 +174,8 @@ class Build:
         if name == SCRATCH:
             empty: dict[str, Any] = platform.plain()
             return Stage(Configuration(empty, given=self.options.arguments, known=known, escape=self.graph.escape))
-        with self.step(f"[{outline.title()} 1/{total}] FROM {name}"):
-            image = self.parts.image(name, platform)
+        with self.step(f"[{outline.title()} 1/{total}] FROM {name}") as shown:
+            image = self.parts.image(name, platform, shown.transfers)
         base = loads(image.config_raw)
         configuration = Configuration(base, given=self.options.arguments, known=known, escape=self.graph.escape)
         return Stage(configuration, list(zip(image.layers, image.diff_ids, strict=True)))
@@ -147,50 +190,52 @@ class Build:
         return steps
 
     @contextmanager
-    def step(self, title: str) -> Iterator[int]:
+    def step(self, title: str) -> Iterator[Shown]:
         """A step that is shown while it goes on."""
-        number = self.parts.progress.start(title)
+        shown = Shown(self.parts.progress, title)
         began = monotonic()
         try:
-            yield number
+            yield shown
         except BaseException as error:
-            self.parts.progress.failed(number, str(error) or type(error).__name__)
+            self.parts.progress.failed(shown.number, str(error) or type(error).__name__)
             raise
-        self.parts.progress.done(number, monotonic() - began)
+        self.parts.progress.done(shown.number, None if shown.cached else monotonic() - began)
 
-    def layer(self, title: str, key: str, make: Callable[[int], Layer]) -> Layer:
-        """The step's layer: from the cache if it is there and its blob too, else from `make`, told its number."""
-        found = None if self.options.no_cache else self.parts.cache.layer(key)
-        if found is not None and self.parts.store.has(found.descriptor):
-            self.parts.progress.done(self.parts.progress.start(title), None)
-            return found
-        with self.step(title) as number:
-            layer = make(number)
-        self.parts.cache.put(key, layer.plain())
+    def layer(self, title: str, key: Callable[[Shown], str], make: Callable[[Shown], Layer], *, cached: bool) -> Layer:
+        """The step's layer: from the cache if it is there and its blob too, else from `make`. cached: look there."""
+        with self.step(title) as shown:
+            name = key(shown)
+            found = self.parts.cache.layer(name) if cached else None
+            if found is not None and self.parts.store.has(found.descriptor):
+                shown.cached = True
+                return found
+            layer = make(shown)
+            self.parts.cache.put(name, layer.plain())
         return layer
 
-    def unpacked(self, stage: Stage) -> Digest:
+    def unpacked(self, stage: Stage, shown: Shown) -> Digest:
         """The stage's layers as a snapshot. Returns its chain ID."""
-        return self.parts.snapshots.unpack(self.parts.store, stage.layers, parallel=self.parts.parallel)
+        parts = self.parts
+        return parts.snapshots.unpack(parts.store, stage.layers, parallel=parts.parallel, progress=shown.transfers)
 
     @contextmanager
     def writable(self, parent: Digest) -> Iterator[str]:
         """The key of a fresh writable snapshot upon the layer `parent`; gone at the end."""
-        self._snapshots += 1
-        name = f"build-{self.token}-{self._snapshots}"
+        name = f"build-{self.token}-{next(self._counter)}"
         self.parts.snapshots.prepare(name, parent)
         try:
             yield name
         finally:
             self.parts.snapshots.remove(name)
 
-    def taken(self, name: str, title: str, *, alone: bool = False) -> Layer:
+    def taken(self, name: str, title: str, shown: Shown, *, alone: bool = False) -> Layer:
         """What was written in the snapshot `name` as a stored layer; the snapshot becomes the next step's ground.
 
         alone: it was written upon nothing (--link), and stands on something else later.
         """
         tar = Hashed(self.parts.snapshots.changes(name, epoch=self.options.epoch))
-        descriptor = self.parts.store.adopt(compressed(self.parts.ahead(tar)), media.LAYER_GZIP)
+        told = _told(tar, shown.transfers)
+        descriptor = self.parts.store.adopt(compressed(self.parts.ahead(told)), media.LAYER_GZIP)
         if not alone and self.options.epoch is None:  # else the files' times are not the layer's
             self.parts.snapshots.commit(name, tar.digest)
         return Layer(descriptor=descriptor, diff_id=tar.digest, created=self.now(), step=title)
@@ -218,15 +263,41 @@ class Build:
         if isinstance(found, int):
             layers = self.stage(found)
         else:
-            with self.step(f"FROM {found}"):
-                image = self.parts.image(found, self.platform)
+            with self.step(f"FROM {found}") as shown:
+                image = self.parts.image(found, self.platform, shown.transfers)
             layers = Stage(Configuration({}, given={}, known={}, escape="\\"))
             layers.layers = list(zip(image.layers, image.diff_ids, strict=True))
-        lazy = _Lazy(lambda: self.parts.snapshots.view(self.unpacked(layers)), name)
+        lazy = _Lazy(lambda: self.parts.snapshots.view(self._whole(layers)), name)
         try:
             yield lazy, layers.chain_id or SCRATCH
         finally:
             lazy.close()
+
+    def _whole(self, stage: Stage) -> Digest:
+        """As `unpacked`, in the middle of a step: said only if there is something to do."""
+        if self.parts.snapshots.has(stage.chain_id):
+            return stage.chain_id
+        with self.step("unpacking layers") as shown:
+            return self.unpacked(stage, shown)
+
+
+class Shown:
+    """A step on show. cached: nothing had to be done."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self.number = progress.start(title)
+        self.transfers = progress.transfers(self.number)
+        self.cached = False
+
+
+def _told(chunks: Iterable[bytes], transfers: Transfers) -> Iterator[bytes]:
+    """The layer's bytes, counted as they go."""
+    key = "exporting layer"
+    transfers.start(key, "bytes")
+    for chunk in chunks:
+        transfers.advance(key, len(chunk))
+        yield chunk
+    transfers.done(key, "")
 
 
 class _Lazy(Tree):

@@ -13,6 +13,7 @@ from veloci.build import mounts, stubs
 from veloci.build.cache import remove
 from veloci.build.context import held
 from veloci.build.copy import Target
+from veloci.build.execute import located
 from veloci.build.graph import PROXIES
 from veloci.bundle import hostfiles
 from veloci.bundle.configure import configure
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from veloci.build.cache import Layer
+    from veloci.build.context import Tree
+    from veloci.build.execute import Shown
     from veloci.build.instructions import Instruction
     from veloci.build.mounts import Wanted
     from veloci.build.steps import Steps
@@ -46,21 +49,27 @@ def run(steps: Steps, step: Instruction) -> None:
     environment = image.arguments | image.environment
     with ExitStack() as stack:
         binds = [_bind(steps, step, want, stack) for want in wanted]
-        what = [
-            args, script, sorted(environment.items()), image.config.get("User") or "", image.workdir,
-            NETWORKS[network], [want.effect() for want in wanted], [bind.digest for bind in binds if bind],
-        ]  # fmt: skip
 
-        def make(number: int) -> Layer:
-            below = build.unpacked(stage)
+        def key(shown: Shown) -> str:
+            with located(step):
+                digests = [bind.digest(shown) for bind in binds if bind]
+            what = [
+                args, script, sorted(environment.items()), image.config.get("User") or "", image.workdir,
+                NETWORKS[network], [want.effect() for want in wanted], digests,
+            ]  # fmt: skip
+            return build.key("RUN", stage.chain_id, *what)
+
+        def make(shown: Shown) -> Layer:
+            below = build.unpacked(stage, shown)
             with build.writable(below) as name:
-                _Process(steps, step, name).run(args, script, list(zip(wanted, binds, strict=True)), network, number)
-                return build.taken(name, title)
+                mounted = list(zip(wanted, binds, strict=True))
+                _Process(steps, step, name).run(args, script, mounted, network, shown.number)
+                return build.taken(name, title, shown)
 
         declared = [f"{name}={value}" for name, value in image.arguments.items()]
         prefix = f"|{len(declared)} {' '.join(declared)} " if declared else ""
         image.note(f"RUN {prefix}{' '.join(image.command(step))}", empty=False)
-        stage.add(build.layer(title, build.key("RUN", stage.chain_id, *what), make))
+        steps.add(title, key, make)
 
 
 def _arguments(step: Instruction, command: list[str]) -> tuple[list[str], str]:
@@ -79,17 +88,21 @@ def _arguments(step: Instruction, command: list[str]) -> tuple[list[str], str]:
 class _Bind:
     """What a bind mount shows: a copy of its source, made when the step runs; so writes never reach it."""
 
-    def __init__(self, source: Any, path: str, digest: str) -> None:
-        self.source, self.path, self.digest = source, path, digest
+    def __init__(self, source: Tree, path: str, chain: str) -> None:
+        self.source, self.path, self.chain = source, path, chain
+
+    def digest(self, shown: Shown) -> str:
+        """What decides about its content: a stage's layers, or the files of the context."""
+        from veloci.build.steps import digest_of
+
+        return self.chain or digest_of(self.source, [self.path], None, shown)
 
 
 def _bind(steps: Steps, step: Instruction, want: Wanted, stack: ExitStack) -> _Bind | None:
     if want.kind != "bind":
         return None
     tree, chain = stack.enter_context(steps.build.source(want.options.get("from", ""), steps.outline.number, step))
-    path = want.options.get("source", "/")
-    digest = chain or tree.digest([path])
-    return _Bind(tree, path, digest)
+    return _Bind(tree, want.options.get("source", "/"), chain)
 
 
 class _Process:

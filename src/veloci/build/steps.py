@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from veloci.build.cache import Layer
-    from veloci.build.execute import Build
+    from veloci.build.execute import Build, Shown
     from veloci.build.graph import Stage as Outline
     from veloci.build.instructions import Instruction
     from veloci.build.stage import Stage
@@ -75,14 +75,18 @@ class Steps:
         parent, title = self.stage.chain_id, self.title(step)
         user = image.config.get("User") or ""
 
-        def make(_number: int) -> Layer:
-            with self.build.writable(self.build.unpacked(self.stage)) as name:
+        def make(shown: Shown) -> Layer:
+            with self.build.writable(self.build.unpacked(self.stage, shown)) as name:
                 with held(self.build.parts.snapshots.mount(name)) as root:
                     account = resolve(user, *accounts(root))
                     os.close(Target(root, owner=(account.uid, account.gid)).directory(path))
-                return self.build.taken(name, title)
+                return self.build.taken(name, title, shown)
 
-        self.stage.add(self.build.layer(title, self.build.key("WORKDIR", parent, path, user), make))
+        self.add(title, lambda _shown: self.build.key("WORKDIR", parent, path, user), make)
+
+    def add(self, title: str, key: Callable[[Shown], str], make: Callable[[Shown], Layer]) -> None:
+        """Put the step's layer on the stage: a cached one, or what `make` gives."""
+        self.stage.add(self.build.layer(title, key, make, cached=not self.build.options.no_cache))
 
     def run(self, step: Instruction) -> None:
         """RUN."""
@@ -108,16 +112,17 @@ class Steps:
             )
         origin = expand.word(step.flag("from"), image.variables, escape=image.escape, where=step.where)
         with ExitStack() as stack:
-            found: list[Source] = []
-            if files:
-                found.append(self._heredocs(files, step, stack))
-            if named:
-                tree, chain = stack.enter_context(self.build.source(origin, self.outline.number, step))
-                found.append(self._source(tree, chain, named, step))
-            self._copied(step, found, destination, into=into)
+            opened = stack.enter_context(self.build.source(origin, self.outline.number, step)) if named else None
+
+            def find(shown: Shown) -> list[Source]:
+                with located(step):
+                    found = [self._heredocs(files, step, stack)] if files else []
+                    return [*found, self._source(*opened, named, step, shown)] if opened else found
+
+            self._copied(step, find, destination, into=into)
 
     def _heredocs(self, files, step, stack) -> Source:  # type: ignore[no-untyped-def] # noqa: ANN001
-        directory = f"{self.build.work}/heredoc-{self.number}"
+        directory = self.build.fresh("heredoc")
         os.mkdir(directory, 0o755)
         for name, heredoc in files.items():
             text = heredoc.text()
@@ -129,7 +134,7 @@ class Steps:
         tree = stack.enter_context(Tree(os.open(directory, os.O_RDONLY | os.O_DIRECTORY), name="the here-documents"))
         return Source(tree, list(files), tree.digest(list(files)))
 
-    def _source(self, tree: Tree, chain: str, named: Sequence[str], step: Instruction) -> Source:
+    def _source(self, tree: Tree, chain: str, named: Sequence[str], step: Instruction, shown: Shown) -> Source:
         """What the patterns find; of a stage, whose files never change, the answer is remembered."""
         exclude = self._excluded(step)
         remembered = key("source", chain, list(named), list(step.every("exclude")))
@@ -138,7 +143,7 @@ class Steps:
             return Source(tree, list(known["paths"]), known["digest"])
         try:
             paths = [path for pattern in named for path in tree.matches(pattern)]
-            digest = tree.digest(paths, exclude)
+            digest = digest_of(tree, paths, exclude, shown)
         except NotFound as error:
             hint = error.hint or f"see what is there, and {step.where.rpartition(':')[0]}'s .dockerignore"
             raise NotFound(f"{step.keyword} {error.args[0]}", where=step.where, hint=hint) from None
@@ -149,7 +154,9 @@ class Steps:
     def _excluded(self, step: Instruction) -> Ignore:
         return Ignore((self.stage.configuration.word(text, step), step.where) for text in step.every("exclude"))
 
-    def _copied(self, step: Instruction, found: Sequence[Source], destination: str, *, into: bool) -> None:
+    def _copied(
+        self, step: Instruction, find: Callable[[Shown], list[Source]], destination: str, *, into: bool
+    ) -> None:
         image = self.stage.configuration
         path = image.absolute(destination)
         owner, chmod = image.word(step.flag("chown"), step), image.word(step.flag("chmod"), step)
@@ -157,9 +164,17 @@ class Steps:
         link, parents = bool(step.flag("link")), bool(step.flag("parents"))
         title = self.title(step)
         image.note(step.text, empty=False)
+        found: list[Source] = []
 
-        def make(_number: int) -> Layer:
-            below = self.build.unpacked(self.stage)
+        def key(shown: Shown) -> str:
+            found.extend(find(shown))
+            ground = "" if link and not owner else self.stage.chain_id
+            digests = [source.digest for source in found]
+            what = [step.keyword, ground, digests, path, into, owner, chmod, link, parents]
+            return self.build.key(*what, *([[source.paths for source in found]] if parents else []))
+
+        def make(shown: Shown) -> Layer:
+            below = self.build.unpacked(self.stage, shown)
             ids = self._owner(owner, below, step)
             with self.build.writable("" if link else below) as name:
                 with held(self.build.parts.snapshots.mount(name)) as root:
@@ -167,14 +182,9 @@ class Steps:
                         target = Target(root, owner=ids or (None if source.tree.owners else (0, 0)), mode=change)
                         for item in source.paths:
                             self._one(step, target, source.tree, item, path, into=into, parents=parents)
-                return self.build.taken(name, title, alone=link)
+                return self.build.taken(name, title, shown, alone=link)
 
-        digests = [source.digest for source in found]
-        ground = "" if link and not owner else self.stage.chain_id
-        what = [step.keyword, ground, digests, path, into, owner, chmod, link, parents]
-        if parents:
-            what.append([source.paths for source in found])
-        self.stage.add(self.build.layer(title, self.build.key(*what), make))
+        self.add(title, key, make)
 
     def _one(
         self, step: Instruction, target: Target, tree: Tree, item: str, path: str, *, into: bool, parents: bool
@@ -198,7 +208,7 @@ class Steps:
             with held(target.directory(path)) as directory:
                 apply(tar(), directory, overlay=False)  # type: ignore[arg-type]
             return
-        place = f"{self.build.work}/tar-{self.number}"  # owners and modes are changed on the way in
+        place = self.build.fresh("tar")  # owners and modes are changed on the way in
         os.mkdir(place, 0o755)
         with Tree(os.open(place, os.O_RDONLY | os.O_DIRECTORY), name="the archive", owners=True) as unpacked:
             apply(tar(), unpacked.root, overlay=False)  # type: ignore[arg-type]
@@ -212,6 +222,15 @@ class Steps:
         with held(self.build.parts.snapshots.view(below)) as root, located(step):
             account = resolve(text, *accounts(root))
         return account.uid, account.uid if not colon and user.isdecimal() else account.gid
+
+
+def digest_of(tree: Tree, paths: Sequence[str], exclude: Ignore | None, shown: Shown) -> str:
+    """The digest of what would be copied, its reading on show."""
+    transfers, key = shown.transfers, f"reading {tree.name}"
+    transfers.start(key, "bytes")
+    digest = tree.digest(paths, exclude, lambda count: transfers.advance(key, count))
+    transfers.done(key, "")
+    return digest
 
 
 def accounts(root: int) -> tuple[bytes, bytes]:

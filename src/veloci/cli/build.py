@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from _thread import allocate_lock
-from time import monotonic
 
 from veloci.errors import InvalidInput, NotFound
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TextIO
 
 
 def build(
@@ -47,14 +40,13 @@ def build(
     --secret SECRET        id=ID,src=FILE or id=ID,env=NAME for RUN --mount=type=secret; may be repeated
     --format FORMAT        of the manifest: oci (default) or docker
     --iidfile FILE         write the image's ID to FILE
-    --progress KIND        auto or plain
+    --progress KIND        auto (a picture on a terminal, else plain), plain, tty, rawjson or quiet
     -q, --quiet            print the image's ID alone
     """
+    from veloci.cli.build_display import display
     from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
 
-    if progress not in ("auto", "plain"):
-        raise InvalidInput(f"unknown kind {progress!r}", where="--progress", hint="auto or plain")
     request = Request(
         context=context,
         file=file,
@@ -70,19 +62,16 @@ def build(
         epoch=_epoch(build_arg),
         format=format,
     )
-    shown = _Quiet() if quiet else Plain(sys.stderr)
-    image = Engine().builds.build(request, shown, warn=lambda text: print(f"[Warning] {text}", file=sys.stderr))
+    quiet = quiet or progress == "quiet"
+    if progress == "auto":
+        progress = os.environ.get("BUILDKIT_PROGRESS") or progress
+    with display("quiet" if quiet else progress) as shown:
+        image = Engine().builds.build(request, shown, warn=lambda text: shown.line(f"[Warning] {text}"))
     if iidfile:
         with open(iidfile, "w", encoding="ascii") as output:
             output.write(image.id)
     if quiet:
         print(image.id)
-        return 0
-    shown.line(f"writing image {image.id}")
-    for name in tag:
-        from veloci.spec.reference import Reference
-
-        shown.line(f"naming to {Reference.parse(name).with_default_tag()}")
     return 0
 
 
@@ -127,77 +116,3 @@ def _secret(text: str) -> tuple[str, bytes]:
             return identity, source.read()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", where="--secret") from None
-
-
-class Plain:
-    """A line a step, as buildkit's plain progress."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = allocate_lock()
-        self._number = 0
-        self._rest: dict[int, bytes] = {}
-        self._began: dict[int, float] = {}
-
-    def line(self, text: str) -> None:
-        """Print one line; control characters of a program's output stay harmless."""
-        from veloci.cli.output import visible
-
-        self._stream.write(f"{visible(text)}\n")
-        self._stream.flush()
-
-    def start(self, title: str) -> int:
-        """A step begins."""
-        with self._lock:
-            self._number += 1
-            self._began[self._number] = monotonic()
-            self.line(f"#{self._number} {title}")
-            return self._number
-
-    def output(self, number: int, data: bytes) -> None:
-        """Whole lines of what its program printed."""
-        with self._lock:
-            *lines, self._rest[number] = (self._rest.get(number, b"") + data).split(b"\n")
-            for line in lines:
-                self._program(number, line)
-
-    def _program(self, number: int, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].expandtabs()
-        self.line(f"#{number} {monotonic() - self._began[number]:.3f} {text}")
-
-    def _flush(self, number: int) -> None:
-        if rest := self._rest.pop(number, b""):
-            self._program(number, rest)
-
-    def done(self, number: int, seconds: float | None) -> None:
-        """CACHED, or how long it took."""
-        with self._lock:
-            self._flush(number)
-            self.line(f"#{number} CACHED" if seconds is None else f"#{number} DONE {seconds:.1f}s")
-
-    def failed(self, number: int, message: str) -> None:
-        """ERROR and why."""
-        with self._lock:
-            self._flush(number)
-            self.line(f"#{number} ERROR: {message}")
-
-
-class _Quiet(Plain):
-    """Prints nothing, but keeps what the failing program said."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-        self._kept: dict[int, bytes] = {}
-
-    def start(self, title: str) -> int:  # noqa: ARG002 -- the interface's
-        self._number += 1
-        return self._number
-
-    def output(self, number: int, data: bytes) -> None:
-        self._kept[number] = (self._kept.get(number, b"") + data)[-65_536:]
-
-    def done(self, number: int, seconds: float | None) -> None:  # noqa: ARG002 -- the interface's
-        self._kept.pop(number, None)
-
-    def failed(self, number: int, message: str) -> None:  # noqa: ARG002 -- the interface's
-        sys.stderr.write(self._kept.pop(number, b"").decode(errors="replace"))

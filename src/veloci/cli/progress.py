@@ -62,12 +62,12 @@ class Lines(Progress):
     def __init__(self, stream: TextIO, interval: float = INTERVAL) -> None:
         self._stream, self._interval = stream, interval
         self._lock = allocate_lock()
-        self._going: dict[str, _Going] = {}
+        self._going: dict[str, Going] = {}
 
     def start(self, key: str, text: str, total: int | None = None) -> None:
         """Print `key: text`."""
         with self._lock:
-            self._going[key] = _Going(text, total)
+            self._going[key] = Going(text, total)
             self._line(key, text)
 
     def advance(self, key: str, count: int) -> None:
@@ -93,8 +93,8 @@ class Lines(Progress):
         self._stream.flush()
 
 
-class _Going:
-    """A thing on its way."""
+class Going:
+    """A thing on its way: its bytes so far, of how many (None: nobody knows), since when."""
 
     def __init__(self, text: str, total: int | None) -> None:
         self.text, self.total, self.count = text, total, 0

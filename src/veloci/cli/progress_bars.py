@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, ProgressColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Display
+from rich.table import Column
 from rich.text import Text
 
 from veloci.cli.output import visible
@@ -12,29 +16,59 @@ from veloci.cli.progress import Progress, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Self, TextIO
+
+WIDE, MIDDLE = 90, 50  # columns of a terminal that has room for the bar; for the rate
+
+
+class Restored:
+    """`with` it the cursor is shown again when a signal ends the process. In the main thread, else it does nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        from threading import current_thread, main_thread
+
+        if current_thread() is main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, self._end)
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
+        self._before.clear()
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        os.write(self._stream.fileno(), b"\x1b[?25h\r\n")
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 class Bars(Progress):
     """A bar for each thing on its way; a line that stays for each that is done."""
 
     def __init__(self, stream: TextIO) -> None:
+        console = Console(file=stream, highlight=False)
         self._display = Display(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=Console(file=stream, highlight=False),
+            *_columns(console.size.width),
+            console=console,
             transient=True,  # an interrupted transfer leaves no half a bar behind
         )
+        self._restored = Restored(stream)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
+        self._restored.__enter__()
         self._display.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._display.stop()
+        self._restored.__exit__()
 
     def start(self, key: str, text: str, total: int | None = None) -> None:
         """Draw a bar; without a total it swings."""
@@ -57,3 +91,15 @@ class Bars(Progress):
         if task is not None:
             self._display.remove_task(task)
         self._display.console.print(Text(visible(f"{label(key)}: {text}")))
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What a line of a terminal so wide has room for; each line stays one line."""
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns: list[ProgressColumn] = [text]
+    if width >= WIDE:
+        columns.append(BarColumn(bar_width=30))
+    columns.append(DownloadColumn(table_column=Column(no_wrap=True)))
+    if width >= MIDDLE:
+        columns.append(TransferSpeedColumn(table_column=Column(no_wrap=True)))
+    return columns

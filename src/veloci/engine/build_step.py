@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from _signal import SIGTERM
+from _thread import allocate_lock
 from contextlib import suppress
 
 from veloci.errors import VelociError
@@ -37,13 +39,48 @@ class Task(Document):
     config: Json
 
 
+class Running:
+    """The processes of a build's steps, so that all of them can be ended."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._pids: set[int] = set()
+        self.stopped = False
+
+    def add(self, pid: int) -> None:
+        """A child of ours, not waited for yet."""
+        with self._lock:
+            self._pids.add(pid)
+            if self.stopped:
+                os.kill(pid, SIGTERM)
+
+    def remove(self, pid: int) -> None:
+        """It will be waited for now."""
+        with self._lock:
+            self._pids.discard(pid)
+
+    def stop(self) -> None:
+        """End them, and those that come yet."""
+        with self._lock:
+            self.stopped = True
+            for pid in self._pids:
+                os.kill(pid, SIGTERM)
+
+
 def step(
-    engine: Engine, key: str, config: dict[str, Any], *, bundle: str, output: Callable[[bytes], None], network: str
+    engine: Engine,
+    key: str,
+    config: dict[str, Any],
+    *,
+    bundle: str,
+    output: Callable[[bytes], None],
+    network: str,
+    running: Running,
 ) -> int:
     """Run the process of `config` in the writable snapshot `key`. Returns its exit status.
 
     bundle: a directory of the caller, for this step alone. output: gets what it prints, both streams, as it comes.
-    Raises what making and connecting the container raises.
+    running: knows the step's process as long as it lives. Raises what making and connecting the container raises.
     """
     task = Task(
         key=key,
@@ -65,6 +102,7 @@ def step(
     finally:
         for descriptor in (file, answered, printing):
             os.close(descriptor)
+    running.add(pid)
     try:
         while data := os.read(printed, 1 << 16):
             output(data)
@@ -73,7 +111,10 @@ def step(
     finally:
         os.close(printed)
         os.close(answer)
+        running.remove(pid)
         os.waitpid(pid, 0)
+    if running.stopped:
+        raise VelociError("canceled")
     if not raw:
         raise VelociError("the step's own process was killed")
     found = loads(raw)

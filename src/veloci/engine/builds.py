@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from veloci.build import context
 from veloci.build.cache import Cache
@@ -10,20 +11,22 @@ from veloci.build.execute import Build, Options, Parts
 from veloci.build.graph import graph
 from veloci.build.ignore import Ignore
 from veloci.build.parse import parse
+from veloci.engine.build_step import Running, step
 from veloci.errors import InvalidInput, NotFound
+from veloci.image.assemble import assemble
+from veloci.image.image import Image
 from veloci.spec import platform as platforms
 from veloci.spec.document import Document
 from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-    from veloci.build.execute import Progress
+    from veloci.build.execute import Progress, Transfers
     from veloci.build.graph import Graph
     from veloci.engine.engine import Engine
-    from veloci.image.image import Image
     from veloci.spec.image import Descriptor
 
 
@@ -72,8 +75,6 @@ class Builds:
                 outline, self._parts(request, cache, tree, progress), _options(request), platform=platform, token=token
             )
             descriptor = self._finish(build, request, tags)
-        from veloci.image.image import Image
-
         return Image(engine.store, descriptor)
 
     def _read(self, request: Request, platform: platforms.Platform) -> tuple[Graph, Ignore]:
@@ -104,8 +105,11 @@ class Builds:
 
         engine = self._engine
 
-        def image(name: str, platform: platforms.Platform | None) -> Image:
-            return engine.images.get(name, pull="always" if request.pull else "missing", platform=platform)
+        def image(name: str, platform: platforms.Platform | None, transfers: Transfers) -> Image:
+            pull = "always" if request.pull else "missing"
+            return engine.images.get(name, pull=pull, platform=platform, progress=transfers)
+
+        running = Running()
 
         return Parts(
             store=engine.store,
@@ -113,33 +117,40 @@ class Builds:
             cache=cache,
             context=tree,
             image=image,
-            run_step=self._run,
+            run_step=partial(self._run, running),
             progress=progress,
             parallel=parallel,
+            together=partial(_together, running),
             ahead=ahead,
             private=f"{engine.run_root}/build",
         )
 
     def _run(
-        self, key: str, config: dict[str, Any], *, bundle: str, output: Callable[[bytes], None], network: str
+        self,
+        running: Running,
+        key: str,
+        config: dict[str, Any],
+        *,
+        bundle: str,
+        output: Callable[[bytes], None],
+        network: str,
     ) -> int:
-        from veloci.engine.build_step import step
-
-        return step(self._engine, key, config, bundle=bundle, output=output, network=network)
+        return step(self._engine, key, config, bundle=bundle, output=output, network=network, running=running)
 
     def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
-        from veloci.image.assemble import assemble
-
         engine = self._engine
-        stage = build.stage(build.graph.target)
+        stage = build.target()
         document = stage.document(build.now())
         if request.labels:
             document["config"]["Labels"] = (document["config"].get("Labels") or {}) | request.labels
-        with build.step("exporting to image"):
+        with build.step("exporting to image") as shown:
             layers = [descriptor for descriptor, _ in stage.layers]
             descriptor = assemble(engine.store, document, layers, format=request.format)
+            build.parts.progress.note(shown.number, f"writing image {Image(engine.store, descriptor).id} done")
             for tag in tags or (None,):
                 engine.images.name(tag, descriptor)
+                if tag is not None:
+                    build.parts.progress.note(shown.number, f"naming to {tag} done")
         return descriptor
 
     def _forget(self, token: str) -> None:
@@ -171,3 +182,20 @@ def _ignore(dockerfile: str, directory: str) -> Ignore:
         except (FileNotFoundError, NotADirectoryError):
             continue
     return Ignore()
+
+
+def _together(running: Running, function: Callable[[int], object], numbers: Iterable[int]) -> None:
+    """Call `function` with each of `numbers`, up to four at once. The first failure ends what the others run."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    with ThreadPoolExecutor(4, "stage") as pool:
+        futures = [pool.submit(function, number) for number in numbers]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            running.stop()
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
