@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,21 @@ def podman(tmp_path):
         )  # fmt: skip
 
     yield run
-    # podman leaves its storage bound upon itself.
+    # conmon cleans up after podman has returned, and podman leaves its storage bound upon itself.
+    for _ in range(100):
+        if not any(str(tmp_path).encode() in line for line in _command_lines()):
+            break
+        time.sleep(0.05)
     subprocess.run(["umount", str(tmp_path / "data/overlay")], capture_output=True, check=False)
     shutil.rmtree(short, ignore_errors=True)
+
+
+def _command_lines():
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield process.read_bytes()
+        except OSError:  # it has ended
+            continue
 
 
 def test_it_runs_under_podmans_seccomp_profile(podman):
