@@ -1,88 +1,53 @@
-"""A busybox bundle, and veloci-runtime on it with a state directory of the test's own."""
+"""veloci-runtime and its peers on a busybox bundle."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-
-from veloci.bundle.defaults import default
-
-PROGRAM = str(Path(sys.executable).parent / "veloci-runtime")
-
-
-class Runtime:
-    """veloci-runtime, or a peer with the same command line, on one bundle."""
-
-    def __init__(self, directory, program=PROGRAM):
-        self.program = program
-        self.bundle, self.root = directory / "bundle", directory / "root"
-        self.id = f"test-{os.getpid()}-{directory.name}"
-        binaries = self.bundle / "rootfs/bin"
-        binaries.mkdir(parents=True)
-        shutil.copy("/bin/busybox", binaries)
-        for name in "sh ls cat true sleep id hostname mount grep stat readlink".split():
-            (binaries / name).symlink_to("busybox")
-
-    def configure(self, *args, change=None):
-        config = default()
-        config["process"].update(terminal=False, args=list(args))
-        config["process"].pop("rlimits", None)
-        if change:
-            change(config)
-        (self.bundle / "config.json").write_text(json.dumps(config))
-
-    def __call__(self, *words, stdin=subprocess.DEVNULL):
-        return subprocess.run(
-            [self.program, "--root", str(self.root), *words],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-
-    def run(self, *args, change=None):
-        self.configure(*args, change=change)
-        return self("run", "--bundle", str(self.bundle), self.id)
-
-    def _quietly(self, *words):
-        """Without pipes, which the container would keep open."""
-        with open(self.root.parent / "out", "w") as out:
-            words = [self.program, "--root", str(self.root), *words, "--bundle", str(self.bundle), self.id]
-            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=20, check=True)
-
-    def detached(self, *args, change=None):
-        self.configure(*args, change=change)
-        self._quietly("run", "-d")
-
-    def created(self, *args, change=None):
-        self.configure(*args, change=change)
-        self._quietly("create")
-
-    def state(self):
-        return json.loads(self("state", self.id).stdout)
-
-    def traces(self):
-        groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(f"/{self.id}")]
-        return groups + [path for path in self.root.glob("*") if not path.name.startswith(".")]
+from runtimes import PROGRAM, Runtime
 
 
 @pytest.fixture
 def runtime(tmp_path):
-    made = Runtime(tmp_path)
-    yield made
-    made("delete", "--force", made.id)
+    yield from _with(PROGRAM, tmp_path)
 
 
 @pytest.fixture(params=[PROGRAM, "runc"], ids=["veloci", "runc"])
 def either(request, tmp_path):
     """Ours, and runc as the oracle: what the test says is true of both."""
-    if not shutil.which(request.param):
-        pytest.skip(f"this host lacks {request.param}")
-    made = Runtime(tmp_path, request.param)
+    yield from _with(_there(request.param), tmp_path)
+
+
+@pytest.fixture
+def mapped():
+    """A bundle that users other than root can reach, which pytest's directories are not."""
+    yield from _apart(PROGRAM)
+
+
+@pytest.fixture(params=[PROGRAM, "runc"], ids=["veloci", "runc"])
+def either_mapped(request):
+    """Ours and runc on a bundle that other users can reach."""
+    yield from _apart(_there(request.param))
+
+
+def _there(program):
+    if not shutil.which(program):
+        pytest.skip(f"this host lacks {program}")
+    return program
+
+
+def _with(program, directory):
+    made = Runtime(directory, program)
     yield made
     made("delete", "--force", made.id)
+
+
+def _apart(program):
+    directory = Path(tempfile.mkdtemp(prefix="veloci-test-"))
+    try:
+        for made in _with(program, directory):
+            made.reachable()
+            yield made
+    finally:
+        shutil.rmtree(directory)

@@ -119,7 +119,6 @@ def test_the_log_is_json_as_containerd_reads_it(runtime, tmp_path):
     assert (line["level"], line["msg"]) == ("error", "container does not exist")
 
 
-
 def test_a_container_that_dies_slowly_is_deleted_by_force(runtime):
     """Its first process ends only after its 300 others: it may be there at one look and gone at the next."""
     runtime.detached("sh", "-c", "for i in $(seq 300); do sleep 100 & done; wait")

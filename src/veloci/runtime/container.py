@@ -6,6 +6,7 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#lifecycle
 from __future__ import annotations
 
 import os
+from fcntl import ioctl
 
 from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 from veloci.kernel.process import pidfd, pidfd_signal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Stdio = tuple[int, int, int]
 
 ROOT = "/run/veloci-runtime"
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 VERSION = "1.2.0"  # of the runtime specification
 
 
@@ -106,10 +108,7 @@ class Container:
         join: list[tuple[int, int, str]] = []
         try:
             for path, bit, at in plan["join"]:
-                try:
-                    join.append((os.open(path, os.O_RDONLY | os.O_CLOEXEC), bit, at))
-                except OSError as error:
-                    raise HostError(f"namespace {path}", error, where=f"config.json: {at}") from error
+                join.append((_namespace(path, bit, at), bit, at))
             starting = Starting(self, config, child)
             launch(plan, child, starting.answers, join=join, wait=fifo, preserve=preserve, started=starting.begin)
         finally:
@@ -333,6 +332,23 @@ def read_config(bundle: str) -> Config:
     except OSError as error:
         raise HostError(f"read {bundle}/config.json", error) from error
     return Config.decode(raw, name="config.json")
+
+
+def _namespace(path: str, bit: int, at: str) -> int:
+    """A descriptor of the namespace at `path`, which must be of the kind of the CLONE_NEW* `bit`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"namespace {path}", error, where=f"config.json: {at}") from error
+    try:
+        same = ioctl(descriptor, _NS_GET_NSTYPE) == bit
+    except OSError:
+        same = False
+    if not same:
+        os.close(descriptor)
+        kind = next(name for name, flag in planning.CLONE.items() if flag == bit)
+        raise InvalidInput(f"{path} is no {kind} namespace", where=f"config.json: {at}.path")
+    return descriptor
 
 
 def _gone(pid: int) -> None:

@@ -65,7 +65,8 @@ def launch(
     Raises HostError naming the step that failed and its place in the document; the child is then gone.
     """
     ours, theirs = p.socketpair()
-    apart = any(bits & _APART for _, bits, _ in join)
+    # What is the host's can only be joined before a user namespace is entered.
+    apart = bool(join) and bool(plan["clone"] & p.CLONE_NEWUSER or any(bits & _APART for _, bits, _ in join))
     pid = p.clone(0 if apart else plan["clone"])
     if pid == 0:
         child.parent = theirs
@@ -81,6 +82,7 @@ def launch(
             if not message.startswith(b"P"):
                 raise _failure(message, name)
             pid = int(message[1:])
+            os.write(ours, b"ok")
         if started:
             _guarded(started, pid)
         return _converse(pid, ours, answers, name)
@@ -153,6 +155,7 @@ def _between(plan: Plan, child: Child, join: list[tuple[int, int, str]]) -> None
             p.setns(descriptor, bits)
         pid = p.clone(plan["clone"] | p.CLONE_PARENT)
         if pid == 0:
+            os.read(child.parent, 2)  # its questions come after this process's word
             return
         os.write(child.parent, b"P%d" % pid)
         os._exit(0)

@@ -174,8 +174,6 @@ def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
         seen.add(namespace.type)
         if not namespace.path:
             clone |= CLONE[namespace.type]
-        elif namespace.type == "time":
-            raise Unsupported("joining a time namespace is not supported", where=f"config.json: {at}")
         elif not namespace.path.startswith("/"):
             raise InvalidInput(f"{namespace.path!r} is not an absolute path", where=f"config.json: {at}.path")
         else:
@@ -196,8 +194,11 @@ def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
         if value and not new & bit:
             kind = next(name for name, flag in CLONE.items() if flag == bit)
             raise InvalidInput(f"needs a {kind} namespace in linux.namespaces", where=f"config.json: $.{place}")
+    if not new & p.CLONE_NEWUSER and (linux.uid_mappings or linux.gid_mappings):
+        raise InvalidInput("needs a user namespace in linux.namespaces", where="config.json: $.linux.uidMappings")
     if clone & p.CLONE_NEWUSER and not (linux.uid_mappings and linux.gid_mappings):
         raise InvalidInput("a user namespace needs uidMappings and gidMappings", where="config.json: $.linux")
+    join.sort(key=lambda each: each[1] == p.CLONE_NEWUSER)  # last: it takes away what the others need
     return clone, join
 
 
