@@ -5,7 +5,7 @@
 
 Every step says what it does, shows the commands and their real output, checks the result,
 and stops with an error if it is wrong. All state is in a directory of its own, which is
-removed at the end; --keep leaves it.
+removed at the end; --keep leaves it. A step that fails leaves its files, and nothing else.
 """
 
 from __future__ import annotations
@@ -103,6 +103,20 @@ class Demo:
         """Ask the service, once it listens."""
         self.wait(f"curl -fs --max-time 2 {address}/hello")
         self.sh(f"curl -s {address}/hello", expect="hello world")
+
+    def give_up(self) -> None:
+        """Take away what a step that failed may have left on the host: containers, wires, bridges."""
+        for command in (
+            "for id in $(veloci-runtime --root run/demo-runtime list -q); do"
+            " veloci-runtime --root run/demo-runtime delete --force $id; done",
+            "for id in $(veloci ps -aq); do veloci rm -f $id; done",
+            "veloci network detach vlo-demo vlo-demo",
+            "veloci network namespace vlo-demo --rm",
+            "veloci network bridge vlo-demo --rm",
+        ):
+            subprocess.run(
+                ["bash", "-c", command], cwd=self.work, env=self.environment, capture_output=True, check=False
+            )
 
     def json(self, command: str) -> dict:
         """What `command` prints, as JSON."""
@@ -353,6 +367,7 @@ def main(words: list[str]) -> int:
             step(demo)
     except Wrong as error:
         print(f"demo: step {number} failed: {error}\ndemo: what it made is in {work}", file=sys.stderr)
+        demo.give_up()
         return 1
     finally:
         for process in reversed(demo.processes):
