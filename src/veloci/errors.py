@@ -79,3 +79,12 @@ class HostError(VelociError):
     ) -> None:
         super().__init__(f"{doing}: {cause.strerror}", hint=hint, where=where, exit_status=exit_status)
         self.errno = cause.errno
+
+    @classmethod
+    def unforeseen(cls, cause: OSError) -> HostError:
+        """What a system call says where nobody had a better name for it than the file that it was about."""
+        from os import fsdecode, geteuid
+
+        forbidden = cause.errno in (1, 13) and geteuid() != 0  # EPERM, EACCES
+        about = fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else "the system refuses"
+        return cls(about, cause, hint="run it as root, or as the owner of the file" if forbidden else "")

@@ -97,7 +97,7 @@ def test_a_default_makes_an_argument_optional():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "veloci run: takes IMAGE [COMMAND] [ARG...]"),
+        ("", "run: takes IMAGE [COMMAND] [ARG...]"),
         ("--nope img", "--nope: unknown option"),
         ("-x img", "-x: unknown option"),
         ("--number x img", "--number: 'x' is not a whole number"),

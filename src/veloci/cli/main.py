@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import HostError, InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def main(words: list[str] | None = None) -> int:
         return FAILURE.get(name, 1) if error.exit_status is None else error.exit_status
     except BrokenPipeError:
         return 141  # as a program that SIGPIPE ended
+    except OSError as error:
+        complain(HostError.unforeseen(error))
+        return FAILURE.get(name, 1)
     except KeyboardInterrupt:
         return 130
 
@@ -125,9 +128,9 @@ def _global_options(words: list[str]) -> list[str]:
         if flag in ("--version", "-v", "--help", "-h"):
             return ["version", "--short"] if flag in ("--version", "-v") else ["help", *words[1:]]
         if flag not in variables:
-            raise InvalidInput("unknown option", where=flag, hint="veloci --help")
+            raise InvalidInput("unknown option", where=flag, hint="veloci --help", exit_status=125)
         if not equals and len(words) < 2:
-            raise InvalidInput("needs a directory", where=flag)
+            raise InvalidInput("needs a directory", where=flag, hint="veloci --help", exit_status=125)
         from os.path import abspath
 
         environ[variables[flag]] = abspath(value if equals else words[1])

@@ -6,7 +6,7 @@ import os
 import sys
 
 from veloci.cli.options import call
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import HostError, InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,21 +31,29 @@ def main(words: list[str] | None = None) -> int:
         rest = _globals(list(sys.argv[1:] if words is None else words))
         name = rest.pop(0)
         if name not in COMMANDS:
-            raise InvalidInput(f"no command {name!r}", hint="veloci-runtime --help")
+            raise InvalidInput(f"no command {name!r}", hint="veloci-runtime --help", exit_status=3)
         if name != "exec":  # Go's flags may have one dash: containerd sends -no-subreaper
             rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
+        if log := _chosen.get("log"):
+            open(log, "ab").close()
         return call(COMMANDS[name], rest, program=f"veloci-runtime {name}")
     except VelociError as error:
-        _report(_PREFIX.get(name, "") + _said(name, error), error.hint)
-        return _FAILURE.get(name, 1)
+        return _failed(name, error)
+    except BrokenPipeError:
+        return 141  # as a program that SIGPIPE ended
+    except OSError as error:
+        if error.filename is not None and error.filename == _chosen.get("log"):
+            del _chosen["log"]  # say it to stderr
+        return _failed(name, HostError.unforeseen(error))
     except KeyboardInterrupt:
         return 130
 
 
-def _said(name: str, error: VelociError) -> str:
-    """The message as runc's callers look for it."""
+def _failed(name: str, error: VelociError) -> int:
+    """Say it as runc's callers look for it. Returns the exit status; runc's is 3 for a command that there is not."""
     made = name in _PREFIX and str(error).startswith("exec: ")
-    return ("unable to start container process: " if made else "") + str(error)
+    _report(_PREFIX.get(name, "") + ("unable to start container process: " if made else "") + str(error), error.hint)
+    return 3 if error.exit_status == 3 else _FAILURE.get(name, 1)
 
 
 def _globals(words: list[str]) -> list[str]:
