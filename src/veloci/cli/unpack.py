@@ -33,7 +33,7 @@ def _unpack(source: Source, target: str, wanted: Platform | None) -> None:
     from veloci.layer.stream import Verified
     from veloci.snapshot.bundle import bundle
     from veloci.spec.image import ImageConfig, Manifest
-    from veloci.transport.copy import select
+    from veloci.transport.select import select
 
     descriptor, raw = select(source, *source.manifest(), wanted)
     manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")

@@ -64,6 +64,15 @@ def compression(media_type: str) -> str:
     return ""
 
 
+def packed(media_type: str, kind: str) -> str:
+    """The type of the same layer compressed by `kind`: "gzip", "zstd", or "" for a plain tar."""
+    family = (
+        {"": LAYER, "gzip": LAYER_GZIP, "zstd": LAYER_ZSTD},
+        {"": DOCKER_LAYER_TAR, "gzip": DOCKER_LAYER, "zstd": DOCKER_LAYER_ZSTD},
+    )
+    return next((types[kind] for types in family if media_type in types.values()), media_type)
+
+
 def converted(media_type: str, to: str) -> str:
     """The same thing's type in the other family, or the type itself if it has none. to: "oci" or "docker"."""
     for docker, oci in PAIRS:

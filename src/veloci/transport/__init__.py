@@ -2,12 +2,16 @@
 
 place            what a place does; the protocols of sources, destinations and progress
 names            `docker://…`, `oci:…` and the others, as skopeo writes them, to places
+listing          the images in a file or folder that holds several
 copy             one image, or all of an index, from a place to a place
+select, job      its parts: which image, and the work
+memory           what is known of blobs elsewhere
 registry         docker://host/repository:tag
 store            the local store
 layout           oci:directory[:name]; oci-archive:file[:name] is the same in a tar
 directory        dir:directory, as skopeo lays it out
 docker_archive   docker-archive:file[:name], what `docker save` writes
+docker_daemon    docker-daemon:name[:tag], an image in a docker engine
 files            a folder or a tar file as named files, to be read
 tar              a tar file, written reproducibly
 """

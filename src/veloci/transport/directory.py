@@ -15,7 +15,7 @@ from veloci.transport.place import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from veloci.spec.digest import Digest
     from veloci.spec.reference import Reference
@@ -53,9 +53,9 @@ class Directory(Place):
         path = f"{self.path}/{_name(descriptor.digest)}"
         return os.path.isfile(path) and os.path.getsize(path) == descriptor.size
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination."""
-        del origin
+        del origins
         with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
             self._write(checked, lambda: _name(finished(checked, descriptor.digest)))
         return ""

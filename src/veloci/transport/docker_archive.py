@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from veloci.spec.digest import Digest
     from veloci.transport.place import Chunks, Opened
+    from veloci.transport.tar import Sink
 
 
 def entries(archive: Archive) -> list[ArchiveEntry]:
@@ -123,13 +124,14 @@ class DockerArchiveSource(Place):
 class DockerArchive(Place):
     """An archive as the place images go to: `tags` are the names of the next one; `close` makes it whole.
 
-    path: a file's, or the descriptor to write to.
+    path: a file's, the descriptor to write to, or what takes the archive's bytes.
     """
 
     packed = False
     serial = True
+    exact = False
 
-    def __init__(self, path: str | int, tags: Sequence[Reference] = ()) -> None:
+    def __init__(self, path: str | int | Sink, tags: Sequence[Reference] = ()) -> None:
         self._tar = Writer(path)
         self.tags = list(tags)
         self.name = f"docker-archive:{path}"
@@ -150,9 +152,9 @@ class DockerArchive(Place):
         """See Destination. The config is asked for again with each image."""
         return descriptor.digest in self._diff_ids
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. Layers are unpacked."""
-        del origin
+        del origins
         with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
             if descriptor.media_type in media.CONFIGS:
                 self._config = b"".join(checked)
@@ -166,8 +168,12 @@ class DockerArchive(Place):
         return ""
 
     def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
-        """See Destination. Never asked: layers come as they are."""
-        raise NotImplementedError(media_type, chunks)
+        """See Destination. Plain whatever it was, as every layer here."""
+        plain = Hashed(decompressed(chunks))
+        self._tar.stream(lambda: _path(plain.digest), plain)
+        found = Descriptor(media_type=media.packed(media_type, ""), digest=plain.digest, size=plain.size)
+        self._diff_ids[found.digest] = found.replace(media_type=media.LAYER)
+        return found
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""

@@ -19,7 +19,7 @@ from veloci.transport.tar import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from veloci.spec.digest import Digest
@@ -34,7 +34,7 @@ CONTAINERD_NAME = "io.containerd.image.name"  # the whole name, in layouts that 
 class LayoutSource(Place):
     """An image in a layout.
 
-    name: its org.opencontainers.image.ref.name; "" is the only one there.
+    name: its org.opencontainers.image.ref.name, its digest, or "@N", the N-th from 0; "" is the only one there.
     """
 
     def __init__(self, files: Files, name: str = "") -> None:
@@ -62,7 +62,9 @@ class LayoutSource(Place):
 
     def _chosen(self) -> Descriptor:
         entries = self.index.manifests
-        if self._wanted:
+        if self._wanted.startswith("@"):
+            found = [e for number, e in enumerate(entries) if self._wanted == f"@{number}"]
+        elif self._wanted:
             found = [e for e in entries if e.annotations.get(REF_NAME) == self._wanted]
             if not found:
                 found = [e for e in entries if e.digest == self._wanted]
@@ -83,8 +85,9 @@ class LayoutFolder(Place):
 
     formats: tuple[str, ...] = ("oci",)
 
-    def __init__(self, path: str, name: str = "") -> None:
-        self.path, self._ref = path, name
+    def __init__(self, path: str, name: str = "", *, more: Sequence[str] = ()) -> None:
+        """more: further names that the image gets."""
+        self.path, self._refs = path, (name, *more)
         self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
 
     def has(self, descriptor: Descriptor) -> bool:
@@ -92,9 +95,9 @@ class LayoutFolder(Place):
         path = f"{self.path}/{_path(descriptor.digest)}"
         return os.path.isfile(path) and os.path.getsize(path) == descriptor.size
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination."""
-        del origin
+        del origins
         with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
             self._store(checked, lambda: finished(checked, descriptor.digest))
         return ""
@@ -118,8 +121,10 @@ class LayoutFolder(Place):
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             flock(directory, LOCK_EX)  # one writer of index.json at a time
-            raw = dumps(indexed(self._index(), descriptor, self._ref))
-            stored(self.path, (raw,), lambda: "index.json")
+            index = self._index()
+            for name in self._refs:
+                index = indexed(index, descriptor, name)
+            stored(self.path, (dumps(index),), lambda: "index.json")
         finally:
             os.close(directory)
 
@@ -143,8 +148,9 @@ class LayoutArchive(Place):
     formats: tuple[str, ...] = ("oci",)
     serial = True
 
-    def __init__(self, path: str | int, name: str = "") -> None:
-        self._tar, self._ref = Writer(path), name
+    def __init__(self, path: str | int, name: str = "", *, more: Sequence[str] = ()) -> None:
+        """more: further names that the image gets."""
+        self._tar, self._refs = Writer(path), (name, *more)
         self.name = f"oci-archive:{path}"
 
     def __exit__(self, *_: object) -> None:
@@ -154,9 +160,9 @@ class LayoutArchive(Place):
         """See Destination."""
         return _path(descriptor.digest) in self._tar.names
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination."""
-        del origin
+        del origins
         with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
             self._tar.stream(lambda: _path(finished(checked, descriptor.digest)), checked)
         return ""
@@ -174,7 +180,10 @@ class LayoutArchive(Place):
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
         self.put_manifest(descriptor, raw)
-        self._tar.add("index.json", dumps(indexed({}, descriptor, self._ref)))
+        index: dict[str, Any] = {}
+        for name in self._refs:
+            index = indexed(index, descriptor, name)
+        self._tar.add("index.json", dumps(index))
         self._tar.add("oci-layout", LAYOUT)
         self._tar.done()
 

@@ -7,7 +7,7 @@ from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from veloci.content.names import Names
     from veloci.content.store import Store
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from veloci.spec.image import Descriptor
     from veloci.transport.place import Destination, Source
 
-KINDS = ("docker://", "oci:", "oci-archive:", "docker-archive:", "dir:", "veloci:")
+KINDS = ("docker://", "oci:", "oci-archive:", "docker-archive:", "docker-daemon:", "dir:", "veloci:")
 
 
 def split(text: str) -> tuple[str, str]:
@@ -29,13 +29,24 @@ def split(text: str) -> tuple[str, str]:
 
 
 class Places:
-    """Names to places. store, names: the local store's. find: an image of it by ID or name, if its name does not do."""
+    """Names to places.
 
-    def __init__(self, store: Store, names: Names, find: Callable[[str], Descriptor] | None = None) -> None:
-        self.store, self.names, self.find = store, names, find
+    store, names: the local store's. find: an image of it by ID or name, if its name does not do.
+    daemon: where a docker engine is (docker_daemon).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        names: Names,
+        find: Callable[[str], Descriptor] | None = None,
+        *,
+        daemon: str | None = None,
+    ) -> None:
+        self.store, self.names, self.find, self.daemon = store, names, find, daemon
 
     def source(self, text: str, session: Session | None = None) -> Source:
-        """The place `text` to read from. Raises InvalidInput, NotFound."""
+        """The place `text` to read from. Raises InvalidInput, NotFound; of docker-daemon: Unavailable."""
         kind, rest = split(text)
         if kind == "docker://":
             from veloci.transport.registry import RegistryPlace
@@ -47,6 +58,10 @@ class Places:
             if self.find is not None:
                 return StorePlace(self.store, self.names, None, self.find(rest))
             return StorePlace(self.store, self.names, Reference.parse(rest))
+        if kind == "docker-daemon:":
+            from veloci.transport.docker_daemon import source
+
+            return source(rest, self.daemon)
         path, name = _path(text, rest)
         if kind == "dir:":
             from veloci.transport.directory import Directory
@@ -61,29 +76,52 @@ class Places:
 
         return layout.folder(path, name) if kind == "oci:" else layout.archive(path, name)
 
-    def destination(self, text: str, session: Session | None = None) -> Destination:
-        """The place `text` to write to. Raises InvalidInput, HostError."""
+    def destination(self, text: str, session: Session | None = None, *, more: Sequence[str] = ()) -> Destination:
+        """The place `text` to write to. more: further names that the image gets. Raises InvalidInput, HostError.
+
+        Further names are written as the place has them: tags at a registry, NAME:TAG in the store and in Docker's
+        archives, any text in a layout.
+        """
         kind, rest = split(text)
         if kind == "docker://":
             from veloci.transport.registry import RegistryPlace
 
-            return RegistryPlace(Reference.parse(rest), session)
+            reference = Reference.parse(rest)
+            return RegistryPlace(reference, session, more=[_tag(reference, tag) for tag in more])
         if kind == "veloci:":
             from veloci.transport.store import StorePlace
 
-            return StorePlace(self.store, self.names, Reference.parse(rest))
+            further = [Reference.parse(name) for name in more]
+            return StorePlace(self.store, self.names, Reference.parse(rest), more=further)
+        if kind == "docker-daemon:":
+            from veloci.transport.docker_archive import normal
+            from veloci.transport.docker_daemon import destination
+
+            return destination(rest, self.daemon, more=[normal(tag) for tag in more])
         path, name = _path(text, rest)
         if kind == "dir:":
             from veloci.transport.directory import Directory
 
+            if more:
+                raise InvalidInput("a dir: has no names", where=text, hint="leave out --additional-tag")
             return Directory(rest)
         if kind == "docker-archive:":
             from veloci.transport.docker_archive import DockerArchive, normal
 
-            return DockerArchive(path, [normal(name)] if name else [])
+            return DockerArchive(path, [normal(tag) for tag in (name, *more) if tag])
         from veloci.transport.layout import LayoutArchive, LayoutFolder
 
-        return LayoutFolder(path, name) if kind == "oci:" else LayoutArchive(path, name)
+        return LayoutFolder(path, name, more=more) if kind == "oci:" else LayoutArchive(path, name, more=more)
+
+
+def _tag(reference: Reference, text: str) -> str:
+    """A further tag in the repository of `reference`, written alone or as a whole name."""
+    if ":" not in text and "/" not in text:
+        return Reference.parse(f"{reference.registry}/{reference.repository}:{text}").tag or text
+    other = Reference.parse(text).with_default_tag()
+    if (other.registry, other.repository) != (reference.registry, reference.repository) or not other.tag:
+        raise InvalidInput("is not in the same repository", where=text, hint=reference.familiar_name())
+    return other.tag
 
 
 def _path(text: str, rest: str) -> tuple[str, str]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Protocol, Self, TypeAlias
 
+    from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
 
@@ -45,8 +46,11 @@ if TYPE_CHECKING:
         def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
             """A blob's bytes from `start` on. Raises NotFound."""
 
-        def origin(self) -> Reference | None:
-            """The repository it is in, from which a registry could take the blobs itself."""
+        def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
+            """Repositories that have the blob, from which a registry could take it itself."""
+
+        def noted(self, descriptor: Descriptor, where: Reference) -> None:
+            """Hear that a repository has the blob."""
 
     class Destination(Protocol):
         """Where an image goes. `put`s may run at once, unless `serial`."""
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
         formats: tuple[str, ...]  # what it can hold: "oci", "docker"
         packed: bool  # whether layers should be compressed here
         serial: bool  # takes one blob at a time
+        exact: bool  # whether a manifest stays as it is
         words: tuple[str, str, str]  # that work on a layer began, that it ended, that it was needless
 
         def __enter__(self) -> Self: ...
@@ -63,7 +68,16 @@ if TYPE_CHECKING:
         def has(self, descriptor: Descriptor) -> bool:
             """Whether the blob is there already."""
 
-        def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+        def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
+            """As a source's."""
+
+        def noted(self, descriptor: Descriptor, where: Reference) -> None:
+            """As a source's."""
+
+        def known(self, diff_id: Digest, media_type: str) -> Descriptor | None:
+            """The layer `diff_id` in the form `media_type`, if it is there already."""
+
+        def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
             """Take a blob. Returns what to say of it if that is not words[1]. Raises Corrupt if it is not right."""
 
         def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
@@ -96,6 +110,7 @@ class Place:
     formats: tuple[str, ...] = ("oci", "docker")
     packed = True
     serial = False
+    exact = True
     words = ("Copying", "Copied", "Already exists")
     name = ""
 
@@ -105,8 +120,17 @@ class Place:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def origin(self) -> Reference | None:
+    def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """Nowhere that a registry could reach."""
+        del descriptor
+        return ()
+
+    def noted(self, descriptor: Descriptor, where: Reference) -> None:
+        """Forget it."""
+
+    def known(self, diff_id: Digest, media_type: str) -> Descriptor | None:
+        """Nothing is known."""
+        del diff_id, media_type
         return None
 
 

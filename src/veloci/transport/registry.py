@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from veloci.errors import NotFound
+from veloci.errors import Denied, NotFound
 from veloci.registry.client import Repository
 from veloci.transport.place import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
@@ -16,20 +16,26 @@ if TYPE_CHECKING:
     from veloci.transport.place import Chunks, Opened
 
 
+MOUNTS = 3  # repositories that are tried
+
+
 class RegistryPlace(Place):
     """The image `reference` at its registry."""
 
     words = ("Pushing", "Pushed", "Layer already exists")
 
-    def __init__(self, reference: Reference, session: Session | None = None) -> None:
+    def __init__(self, reference: Reference, session: Session | None = None, *, more: Sequence[str] = ()) -> None:
+        """more: further tags that what is written gets."""
+        self._more = more
         self.reference = reference.with_default_tag()
         self.name = self.reference.familiar()
         self.repository = Repository(self.reference, session=session)
         self._root: tuple[Descriptor, bytes] | None = None
 
-    def origin(self) -> Reference | None:
+    def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """The repository itself."""
-        return self.reference
+        del descriptor
+        return (self.reference,)
 
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
@@ -47,15 +53,16 @@ class RegistryPlace(Place):
         """See Destination."""
         return self.repository.has(descriptor)
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. A blob of another repository of the same registry is mounted."""
         here = self.reference
-        if origin and origin.registry == here.registry and origin.repository != here.repository:
+        others = [o.repository for o in origins if o.registry == here.registry and o.repository != here.repository]
+        for repository in others[:MOUNTS]:
             try:
-                if self.repository.mount(descriptor, origin.repository):
-                    return f"Mounted from {origin.repository}"
-            except NotFound:
-                pass  # not every registry can
+                if self.repository.mount(descriptor, repository):
+                    return f"Mounted from {repository}"
+            except (NotFound, Denied):
+                continue  # not every registry can, and not everybody may
         self.repository.upload(descriptor, opened)
         return ""
 
@@ -69,4 +76,5 @@ class RegistryPlace(Place):
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
-        self.repository.put_manifest(raw, descriptor.media_type, self.reference.tag or descriptor.digest)
+        for tag in (self.reference.tag or descriptor.digest, *self._more):
+            self.repository.put_manifest(raw, descriptor.media_type, tag)

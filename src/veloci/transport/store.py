@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from veloci.errors import NotFound
+from veloci.spec import media
+from veloci.spec.image import ImageConfig, Manifest
+from veloci.transport.memory import Memory
 from veloci.transport.place import Place, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from veloci.content.names import Names
     from veloci.content.store import Store
+    from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
     from veloci.transport.place import Chunks, Opened
@@ -20,18 +24,38 @@ class StorePlace(Place):
     """An image in the local store, by name.
 
     reference: None takes and gives no name. descriptor: what it is, if the caller looked it up
-    another way, by its ID; else the name decides.
+    another way, by its ID; else the name decides. more: further names it gets.
     """
 
     words = ("Pulling fs layer", "Pull complete", "Already exists")
 
     def __init__(
-        self, store: Store, names: Names, reference: Reference | None, descriptor: Descriptor | None = None
+        self,
+        store: Store,
+        names: Names,
+        reference: Reference | None,
+        descriptor: Descriptor | None = None,
+        *,
+        more: Sequence[Reference] = (),
     ) -> None:
         self.store, self.names = store, names
         self.reference = reference.with_default_tag() if reference else None
         self.name = self.reference.familiar() if self.reference else "the local store"
         self.descriptor = descriptor
+        self._more = [each.with_default_tag() for each in more]
+        self._memory = Memory(store.root)
+
+    def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
+        """The repositories from which the blob came, or to which it went."""
+        return self._memory.repositories(descriptor.digest)
+
+    def noted(self, descriptor: Descriptor, where: Reference) -> None:
+        """See Source."""
+        self._memory.note_repository(descriptor.digest, where)
+
+    def known(self, diff_id: Digest, media_type: str) -> Descriptor | None:
+        """See Destination."""
+        return next((each for each in self._memory.forms(diff_id, media_type) if self.store.has(each)), None)
 
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
@@ -50,9 +74,9 @@ class StorePlace(Place):
         """See Destination."""
         return self.store.has(descriptor)
 
-    def put(self, descriptor: Descriptor, opened: Opened, origin: Reference | None) -> str:
+    def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. Goes on where an interrupted copy stopped, waits for another's."""
-        del origin
+        del origins
         with self.store.claim(descriptor) as claim:
             if claim.whole:
                 return self.words[2]
@@ -67,10 +91,24 @@ class StorePlace(Place):
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
         self.store.ingest(descriptor, (raw,))
+        self._remember(descriptor, raw)
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
         if not self.store.has(descriptor):
             self.store.ingest(descriptor, (raw,))
+        self._remember(descriptor, raw)
         if self.reference:
-            self.names.set(str(self.reference), descriptor)
+            for name in (self.reference, *self._more):
+                self.names.set(str(name), descriptor)
+
+    def _remember(self, descriptor: Descriptor, raw: bytes) -> None:
+        """Keep in mind what the image's compressed layers unpack to."""
+        if not media.is_manifest(descriptor.media_type):
+            return
+        manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
+        if manifest.config.media_type in media.CONFIGS:
+            config = ImageConfig.decode(self.store.read(manifest.config), name=f"config {manifest.config.digest}")
+            for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=False):
+                if media.compression(layer.media_type):
+                    self._memory.note_form(diff_id, layer)

@@ -10,7 +10,10 @@ from veloci.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
+
+    Sink: TypeAlias = Callable[[Iterator[bytes], int], None]  # takes the archive's chunks, and how many bytes they are
 
 BLOCK = 512
 
@@ -18,14 +21,14 @@ BLOCK = 512
 class Writer:
     """A tar in a file beside `path`, which it becomes when it is `done`; to a pipe or terminal it is copied then."""
 
-    def __init__(self, path: str | int) -> None:
-        """path: a file's, or the descriptor of what to write to at the end. Raises HostError."""
+    def __init__(self, path: str | int | Sink) -> None:
+        """path: a file's, the descriptor of what to write to at the end, or what takes it then. Raises HostError."""
         self._target = path
         self.names: set[str] = set()
         self._end = 0
         self._aside = ""
         try:
-            if isinstance(path, int) or (os.path.exists(path) and not os.path.isfile(path)):
+            if not isinstance(path, str) or (os.path.exists(path) and not os.path.isfile(path)):
                 from tempfile import TemporaryFile
 
                 with TemporaryFile(prefix="veloci-") as spool:
@@ -69,8 +72,10 @@ class Writer:
                 os.fdatasync(self._file)
                 os.rename(self._aside, str(self._target))
                 self._aside = ""
+            elif callable(self._target):
+                self._target(self._chunks(), self._end + 2 * BLOCK)
             else:
-                self._pour()
+                self._pour(self._target)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -82,15 +87,19 @@ class Writer:
         if self._aside:
             os.unlink(self._aside)
 
-    def _pour(self) -> None:
-        out = self._target if isinstance(self._target, int) else os.open(self._target, os.O_WRONLY | os.O_CLOEXEC)
+    def _chunks(self) -> Iterator[bytes]:
+        at = 0
+        while chunk := os.pread(self._file, 1 << 20, at):
+            yield chunk
+            at += len(chunk)
+
+    def _pour(self, target: str | int) -> None:
+        out = target if isinstance(target, int) else os.open(target, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            at = 0
-            while chunk := os.pread(self._file, 1 << 20, at):
+            for chunk in self._chunks():
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[os.write(out, rest) :]
-                at += len(chunk)
         finally:
-            if out != self._target:
+            if out != target:
                 os.close(out)

@@ -1,0 +1,200 @@
+"""The work of one copy: indexes, images, layers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from veloci.errors import InvalidInput
+from veloci.image.convert import family, reindexed, rewritten
+from veloci.layer.stream import Verified, compressed, decompressed
+from veloci.spec import digest as digests
+from veloci.spec import media
+from veloci.spec.image import Descriptor, ImageConfig, Index, Manifest
+from veloci.transport.select import CONFIG, DEPTH, small
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from veloci.spec.digest import Digest
+    from veloci.transport.place import Destination, Opened, Progress, Source
+
+FOREIGN = (media.DOCKER_FOREIGN, media.LAYER_FOREIGN, media.LAYER_FOREIGN_GZIP)
+
+
+class Job:
+    """One copy: what all its images share. The parameters are `copy`'s."""
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination,
+        *,
+        format: str | None,
+        compress: tuple[str, int | None] | None,
+        preserve: bool,
+        progress: Progress,
+        parallel: Callable[..., Iterable[Descriptor]],
+    ) -> None:
+        self.source, self.destination, self.format = source, destination, format
+        self.compress, self.preserve = compress, preserve
+        self.progress, self.parallel = progress, parallel
+        self._diff_ids: dict[Digest, Digest] = {}  # a layer's digest -> its diff ID
+        if preserve and not destination.exact:
+            self._refuse("it cannot hold the image as it is")
+
+    def index(self, descriptor: Descriptor, raw: bytes, depth: int) -> tuple[Descriptor, bytes]:
+        """Copy all that an index holds. Returns the index as the destination gets it."""
+        if not depth:
+            raise InvalidInput(f"more than {DEPTH} indexes within each other", where=self.source.name)
+        index = Index.decode(raw, name=f"index {descriptor.digest}")
+        now: dict[Digest, Descriptor] = {}
+        to = self._family(descriptor)
+        for entry in index.manifests:
+            inner, inner_raw = self.source.manifest(entry)
+            if media.is_index(entry.media_type):
+                inner, inner_raw = self.index(inner, inner_raw, depth - 1)
+            elif media.is_manifest(entry.media_type):
+                inner, inner_raw = self.image(inner, inner_raw)
+            else:
+                raise InvalidInput(f"{entry.digest} in the index is {entry.media_type}", where=self.source.name)
+            self.destination.put_manifest(inner, inner_raw)
+            now[entry.digest] = inner
+        if to == family(descriptor.media_type) and all(digest == new.digest for digest, new in now.items()):
+            return descriptor, raw
+        return _described(*reindexed(index, to, now))
+
+    def image(self, descriptor: Descriptor, raw: bytes) -> tuple[Descriptor, bytes]:
+        """Copy an image's config and layers. Returns its manifest as the destination gets it."""
+        manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
+        if manifest.config.media_type in media.CONFIGS and manifest.config.size > CONFIG:
+            raise InvalidInput(f"its config has more than {CONFIG} bytes", where=self.source.name)
+        to = self._family(descriptor)
+        layers = list({layer.digest: layer for layer in manifest.layers}.values())
+        if any(self._kind(layer) is not None for layer in layers):
+            if self.preserve:
+                self._refuse("its layers would be compressed otherwise")
+            self._learn(manifest)
+        self._config(manifest.config)
+        now = dict(zip((layer.digest for layer in layers), self.parallel(self.layer, layers), strict=True))
+        changed = any(digest != new.digest for digest, new in now.items())
+        if to == family(descriptor.media_type) and not changed:
+            return descriptor, raw
+        found = _described(*rewritten(manifest, to, now if changed else None))
+        return found[0].replace(platform=descriptor.platform), found[1]
+
+    def layer(self, layer: Descriptor) -> Descriptor:
+        """Copy one layer. Returns what it is at the destination."""
+        key = layer.digest.partition(":")[2][:12]
+        began, ended, needless = self.destination.words
+        if layer.urls and layer.media_type in FOREIGN:
+            self.progress.done(key, "Skipped foreign layer")
+            return layer
+        kind = self._kind(layer)
+        if kind is not None:
+            return self._packed(layer, key, kind)
+        origins = self.source.origins(layer)
+        if self.destination.has(layer):
+            self.progress.done(key, needless)
+        else:
+            self.progress.start(key, began, layer.size)
+            said = self.destination.put(layer, self._counted(layer, key), origins)
+            self.progress.done(key, said or ended)
+        for origin in origins:
+            self.destination.noted(layer, origin)
+        for origin in self.destination.origins(layer):
+            self.source.noted(layer, origin)
+        return layer
+
+    def _kind(self, layer: Descriptor) -> str | None:
+        """How the layer shall be compressed, "" for not at all; None: as it is."""
+        if not media.is_layer(layer.media_type) or layer.media_type in FOREIGN:
+            return None
+        is_now = media.compression(layer.media_type)
+        if self.compress:
+            kind, level = self.compress
+            return kind if kind != is_now or level is not None else None
+        return "gzip" if self.source.made_up and self.destination.packed and not is_now else None
+
+    def _packed(self, layer: Descriptor, key: str, kind: str) -> Descriptor:
+        """Copy a layer in another compression. Its digest is checked, and what it unpacks to."""
+        level = self.compress[1] if self.compress else None
+        media_type = media.packed(layer.media_type, kind)
+        diff_id = self._diff_ids.get(layer.digest, "")
+        known = self.destination.known(diff_id, media_type) if diff_id and level is None else None
+        if known:
+            self.progress.done(key, self.destination.words[2])
+            return known
+        self.progress.start(key, self.destination.words[0], layer.size)
+        with self._counted(layer, key)(0) as chunks:
+            checked = Verified(chunks, layer.digest, layer.size)
+            plain: Iterator[bytes] = decompressed(checked)
+            tests = [checked]
+            if diff_id:
+                plain = Verified(plain, diff_id)
+                tests.insert(0, plain)
+            found = self.destination.adopt(_whole(compressed(plain, kind, level), tests), media_type)
+        self.progress.done(key, self.destination.words[1])
+        return found.replace(annotations=layer.annotations)
+
+    def _learn(self, manifest: Manifest) -> None:
+        """Read what the layers unpack to."""
+        if manifest.config.media_type not in media.CONFIGS:
+            return
+        config = ImageConfig.decode(small(self.source, manifest.config), name=f"config {manifest.config.digest}")
+        diff_ids = config.rootfs.diff_ids
+        if len(diff_ids) != len(manifest.layers):
+            raise InvalidInput(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff IDs", where=self.source.name)
+        self._diff_ids.update(zip((layer.digest for layer in manifest.layers), diff_ids, strict=True))
+
+    def _config(self, config: Descriptor) -> None:
+        """Copy the config, or an artifact's, which may be of any kind."""
+        if not self.destination.has(config):
+            self.destination.put(config, lambda start: self.source.blob(config, start), self.source.origins(config))
+
+    def _family(self, descriptor: Descriptor) -> str:
+        own = family(descriptor.media_type)
+        to = self.format or (own if own in self.destination.formats else self.destination.formats[0])
+        if self.preserve and to != own:
+            self._refuse(f"its documents would be {'Docker' if to == 'docker' else 'OCI'}'s")
+        return to
+
+    def _refuse(self, why: str) -> None:
+        raise InvalidInput(
+            f"the digests cannot stay: {why}", where=self.destination.name, hint="leave out --preserve-digests"
+        )
+
+    def _counted(self, layer: Descriptor, key: str) -> Opened:
+        """The layer's chunks from a byte on, each counted once however often a copy begins anew."""
+        counted = 0
+
+        def chunks(source: Iterable[bytes], at: int) -> Iterator[bytes]:
+            nonlocal counted
+            for chunk in source:
+                at += len(chunk)
+                if at > counted:
+                    self.progress.advance(key, at - counted)
+                    counted = at
+                yield chunk
+
+        @contextmanager
+        def opened(start: int) -> Generator[Iterator[bytes]]:
+            nonlocal counted
+            if start > counted:
+                self.progress.advance(key, start - counted)
+                counted = start
+            with self.source.blob(layer, start) as source:
+                yield chunks(source, start)
+
+        return opened
+
+
+def _whole(chunks: Iterable[bytes], checked: Iterable[Verified]) -> Iterator[bytes]:
+    """`chunks`, and before their end is told, the checks of what they were made of."""
+    yield from chunks
+    for each in checked:
+        each.finish()
+
+
+def _described(raw: bytes, media_type: str) -> tuple[Descriptor, bytes]:
+    return Descriptor(media_type=media_type, digest=digests.of(raw), size=len(raw)), raw

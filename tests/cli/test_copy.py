@@ -1,0 +1,267 @@
+"""`veloci copy`: its flags, and what skopeo and docker see of what it wrote."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+import zstandard
+from peers import Built, Dockerd, Scripted, Serving, digest, run, tar, veloci
+
+from veloci.content.names import Names
+from veloci.content.store import Store
+from veloci.image.image import Image
+from veloci.spec import media
+from veloci.transport.listing import names
+
+pytestmark = pytest.mark.needs("root")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
+        yield address
+
+
+@pytest.fixture
+def built(tmp_path):
+    return Built(tmp_path / "layout")
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def blob(folder, descriptor):
+    return (Path(folder) / "blobs/sha256" / descriptor["digest"][7:]).read_bytes()
+
+
+def manifest(folder):
+    (entry,) = json.loads((Path(folder) / "index.json").read_bytes())["manifests"]
+    return json.loads(blob(folder, entry))
+
+
+UNPACK = {"gzip": gzip.decompress, "zstd": lambda data: zstandard.decompress(data, 1 << 24), "": bytes}
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "media_type"),
+    [
+        ("zstd", "zstd", media.LAYER_ZSTD),
+        ("zstd:9", "zstd", media.LAYER_ZSTD),
+        ("gzip:9", "gzip", media.LAYER_GZIP),
+        ("none", "", media.LAYER),
+    ],
+)
+def test_layers_are_compressed_otherwise_and_hold_the_same(roots, built, tmp_path, flag, kind, media_type):
+    for place in ("oci:{}/first:v0", "oci-archive:{}/second.tar:v0", "veloci:third:v0"):
+        veloci("copy", "--compress", flag, f"oci:{built.path}:v0", place.format(tmp_path))
+    for number, place in enumerate(("oci:{}/first:v0", "oci-archive:{}/second.tar:v0", "third:v0")):
+        veloci("copy", "-q", place.format(tmp_path), f"oci:{tmp_path}/seen{number}:v0")
+    seen = manifest(tmp_path / "seen0")
+    assert [layer["mediaType"] for layer in seen["layers"]] == [media_type] * 2
+    assert [UNPACK[kind](blob(tmp_path / "seen0", layer)) for layer in seen["layers"]] == built.tars
+    assert seen["config"]["digest"] == digest(built.config)
+    assert files(tmp_path / "seen0") == files(tmp_path / "seen1") == files(tmp_path / "seen2")
+
+
+def test_a_layer_that_is_compressed_so_already_stays(roots, built, tmp_path):
+    veloci("copy", "--compress", "gzip", f"oci:{built.path}:v0", f"oci:{tmp_path}/same:v0")
+    assert files(tmp_path / "same") == files(built.path)
+
+
+@pytest.mark.needs("skopeo", "umoci")
+def test_skopeo_and_umoci_read_what_was_compressed_anew(roots, built, tmp_path):
+    veloci("copy", "--compress", "gzip:6", f"oci:{built.path}:v0", f"oci:{tmp_path}/packed:v0")
+    run("umoci", "raw", "unpack", "--image", f"{tmp_path}/packed:v0", tmp_path / "root")
+    assert (tmp_path / "root/a").read_bytes() == b"one" * 1000
+    veloci("copy", "--compress", "zstd", f"oci:{built.path}:v0", f"oci:{tmp_path}/zstd:v0")
+    assert run("skopeo", "inspect", "--config", "--raw", f"oci:{tmp_path}/zstd:v0") == built.config.decode()
+
+
+def test_a_layer_that_is_not_what_the_config_says_is_not_compressed_anew(roots, built, tmp_path):
+    config = json.loads(built.config)
+    config["rootfs"]["diff_ids"].reverse()
+    built.config = json.dumps(config).encode()
+    built.document["config"] |= {"digest": digest(built.config), "size": len(built.config)}
+    built.write([(json.dumps(built.document).encode(), media.MANIFEST, "v0")])
+    done = veloci("copy", "--compress", "zstd", f"oci:{built.path}:v0", f"oci:{tmp_path}/to:v0", check=False)
+    assert done.returncode == 1
+    assert "content: expected sha256:" in done.stderr
+    assert not (tmp_path / "to/index.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--compress", "zstd", "{}", "oci:{dir}/x:v0"], "its layers would be compressed otherwise"),
+        (["--format", "v2s2", "{}", "dir:{dir}/x"], "its documents would be Docker's"),
+        (["{}", "docker-archive:{dir}/x.tar:app:v0"], "it cannot hold the image as it is"),
+    ],
+)
+def test_digests_are_preserved_or_the_copy_is_refused(roots, built, tmp_path, words, why):
+    words = [word.format(f"oci:{built.path}:v0", dir=tmp_path) for word in words]
+    done = veloci("copy", "--preserve-digests", *words, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f": the digests cannot stay: {why}\n  try: leave out --preserve-digests\n")
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "x.tar").exists()
+    veloci("copy", "--preserve-digests", f"oci:{built.path}:v0", f"dir:{tmp_path}/fine")
+    assert (tmp_path / "fine/manifest.json").read_bytes() == built.manifest
+
+
+def test_an_image_gets_further_names_and_its_digest_a_file(roots, registry, built, tmp_path):
+    source = f"oci:{built.path}:v0"
+    more = ["--digestfile", tmp_path / "digest", "--additional-tag"]
+    veloci("copy", *more, "v2", "--additional-tag", f"{registry}/more:v3", source, f"docker://{registry}/more:v1")
+    assert (tmp_path / "digest").read_text() == digest(built.manifest)
+    for tag in ("v1", "v2", "v3"):
+        veloci("copy", f"docker://{registry}/more:{tag}", f"oci:{tmp_path}/{tag}:v0")
+    veloci("copy", *more, "app:v3", source, f"docker-archive:{tmp_path}/a.tar:app:v2")
+    veloci("copy", *more, "two", source, f"oci:{tmp_path}/l:one")
+    veloci("copy", *more, "app:v3", source, "app:v2")
+    assert names(f"docker-archive:{tmp_path}/a.tar") == ["app:v2", "app:v3"]
+    assert names(f"oci:{tmp_path}/l") == ["one", "two"]
+    kept = Names(str(tmp_path / "data/content"))
+    assert [name for name, _ in kept.all()] == ["docker.io/library/app:v2", "docker.io/library/app:v3"]
+    done = veloci("copy", *more, "other/name:v3", source, f"docker://{registry}/more:v1", check=False)
+    assert done.stderr == f"veloci: other/name:v3: is not in the same repository\n  try: {registry}/more\n"
+
+
+@pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("kind", ["oci:{}/l:v0", "dir:{}/d"])
+def test_an_index_goes_as_skopeos_byte_for_byte(roots, registry, tmp_path, kind):
+    images = [Built(tmp_path / "multi", architecture=name) for name in ("amd64", "arm64")]
+    entries = [
+        {"mediaType": media.MANIFEST, "digest": digest(i.manifest), "size": len(i.manifest), "platform": i.platform}
+        for i in images
+    ]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": entries}).encode()
+    images[0].write([(raw, media.INDEX, "v0")])
+    veloci("copy", "--multi-arch", "all", f"oci:{tmp_path}/multi:v0", f"docker://{registry}/multi:v0")
+    for side in ("ours", "theirs"):
+        (tmp_path / side).mkdir()
+    veloci("copy", "--all", f"docker://{registry}/multi:v0", kind.format(tmp_path / "ours"))
+    skopeo = ["skopeo", "copy", "--all", "--src-tls-verify=false", f"docker://{registry}/multi:v0"]
+    run(*skopeo, kind.format(tmp_path / "theirs"))
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+    veloci("copy", "--all", kind.format(tmp_path / "theirs"), f"docker://{registry}/back:v0")
+    done = veloci("copy", "--multi-arch", "index-only", f"docker://{registry}/back:v0", f"docker://{registry}/back:v1")
+    assert done.endswith(f"digest: {digest(raw)} size: {len(raw)}\n")
+    done = veloci("copy", "--multi-arch", "index-only", f"docker://{registry}/back:v0", f"oci:{tmp_path}/bare:v0")
+    assert sorted(files(tmp_path / "bare")) == [f"blobs/sha256/{digest(raw)[7:]}", "index.json", "oci-layout"]
+
+
+def test_several_images_are_saved_listed_and_chosen_from(roots, built, tmp_path):
+    other = Built(tmp_path / "other", [*built.tars, tar({"more": b"1"})])
+    for number, source in enumerate((built, other)):
+        veloci("copy", f"oci:{source.path}:v0", f"app:v{number}")
+    veloci("save", "-o", tmp_path / "both.tar", "app:v0", "app:v1")
+    assert names(f"docker-archive:{tmp_path}/both.tar") == ["app:v0", "app:v1"]
+    assert names(f"oci-archive:{tmp_path}/both.tar") == ["v0", "v1"]
+    for chosen in ("app:v1", "@1"):
+        veloci("copy", "-q", f"docker-archive:{tmp_path}/both.tar:{chosen}", f"dir:{tmp_path}/{chosen}")
+        assert digest(other.config)[7:] in files(tmp_path / chosen)
+    veloci("copy", "-q", f"oci-archive:{tmp_path}/both.tar:@1", f"dir:{tmp_path}/oci")
+    assert digest(other.config)[7:] in files(tmp_path / "oci")
+    if Path("/usr/bin/skopeo").exists():
+        said = json.loads(run("skopeo", "list-tags", f"docker-archive:{tmp_path}/both.tar"))
+        assert said["Tags"] == ["app:v0", "app:v1"]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+def test_archives_are_read_however_they_are_compressed(roots, built, tmp_path, kind):
+    pack = {"gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress, "zstd": zstandard.compress}[kind]
+    for place in (f"docker-archive:{tmp_path}/plain.tar:app:v0", f"oci-archive:{tmp_path}/oci.tar:v0"):
+        veloci("copy", f"oci:{built.path}:v0", place)
+        path = Path(place.split(":")[1])
+        path.write_bytes(pack(path.read_bytes()))
+        veloci("copy", f"{place.partition(':')[0]}:{path}", f"read:{kind}")
+        store = Store(str(tmp_path / "data/content"))
+        image = Image(store, Names(store.root).get(f"docker.io/library/read:{kind}"))
+        assert image.id == digest(built.config)
+
+
+def test_loading_what_is_here_packs_nothing_and_a_push_then_sends_nothing(roots, registry, built, tmp_path):
+    veloci("copy", f"oci:{built.path}:v0", f"docker://{registry}/first:v0")
+    veloci("pull", "-q", f"{registry}/first:v0")
+    veloci("save", "-o", tmp_path / "a.tar", f"{registry}/first:v0")
+    out = veloci("load", "-i", tmp_path / "a.tar")
+    assert out.count(": Already exists") == 2
+    out = veloci("push", f"{registry}/first:v0")
+    assert out.count(": Layer already exists") == 2
+
+
+def test_layers_are_mounted_from_where_they_came(roots, registry, built):
+    veloci("copy", f"oci:{built.path}:v0", f"docker://{registry}/base:v0")
+    veloci("pull", "-q", f"{registry}/base:v0")
+    veloci("tag", f"{registry}/base:v0", f"{registry}/derived:v0")
+    out = veloci("push", f"{registry}/derived:v0")
+    assert out.count(": Mounted from base") == 2
+
+
+def test_a_copy_is_tried_again_as_often_as_asked(roots, built, tmp_path):
+    turns = []
+
+    def flaky(request):
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        turns.append(request.path)
+        if len(turns) <= 5:  # as often as one copy tries by itself
+            return request.reply(503, Retry_After="0")
+        if "manifests" in request.path:
+            return request.reply(200, built.manifest, Content_Type=media.MANIFEST)
+        return request.reply(200, next(b for b in (built.config, *built.layers) if digest(b) in request.path))
+
+    with Scripted(flaky) as server:
+        words = ["-q", f"docker://{server.address}/app:v0", f"dir:{tmp_path}/d"]
+        done = veloci("copy", *words, check=False)
+        assert done.returncode != 0
+        turns.clear()
+        veloci("copy", "--retry-times", "1", *words)
+    assert (tmp_path / "d/manifest.json").read_bytes() == built.manifest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compress", "lz4"], "--compress: 'lz4' is no compression\n  try: gzip[:0-9], zstd[:1-19] or none"),
+        (["--compress", "zstd:20"], "--compress: 'zstd:20' is no compression\n  try: gzip[:0-9], zstd[:1-19] or none"),
+        (["--multi-arch", "some"], "--multi-arch: 'some' is unknown\n  try: system, all, index-only"),
+        (["--format", "v2s1"], "--format: 'v2s1' is no image format\n  try: oci or docker"),
+    ],
+)
+def test_what_a_flag_cannot_be_is_said(roots, built, words, message):
+    done = veloci("copy", *words, f"oci:{built.path}:v0", "x:v0", check=False)
+    assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n")
+
+
+# -- docker's engine
+
+
+def test_no_engine_is_said(roots, tmp_path):
+    at = f"unix://{tmp_path}/none.sock"
+    done = veloci("copy", "--src-daemon-host", at, "docker-daemon:app:v0", f"dir:{tmp_path}/d", check=False)
+    message = "cannot reach the docker engine: no such file or directory\n  try: is dockerd running?"
+    assert (done.returncode, done.stderr) == (1, f"veloci: {at}: {message}\n")
+
+
+@pytest.mark.needs("docker", "dockerd")
+def test_images_go_to_a_docker_engine_and_come_back(roots, built, tmp_path):
+    with Dockerd("/tmp/veloci-test-daemon") as command:
+        host = command[2]
+        there = ["--dest-daemon-host", host, f"oci:{built.path}:v0"]
+        veloci("copy", *there, "--additional-tag", "app:v1", "docker-daemon:app:v0")
+        for name in ("app:v0", "app:v1"):
+            assert run(*command, "image", "inspect", "--format", "{{.Id}}", name).strip() == digest(built.config)
+        for number, name in enumerate(("app:v0", digest(built.config))):
+            veloci("copy", "--src-daemon-host", host, f"docker-daemon:{name}", f"oci:{tmp_path}/back{number}:v0")
+            back = tmp_path / f"back{number}/blobs/sha256" / digest(built.config)[7:]
+            assert back.read_bytes() == built.config
+        done = veloci("copy", "--src-daemon-host", host, "docker-daemon:none:v9", f"dir:{tmp_path}/d", check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("veloci: none:v9: the docker engine says: ")
+    assert not os.path.exists("/tmp/veloci-test-daemon")
