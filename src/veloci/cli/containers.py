@@ -7,20 +7,25 @@ from veloci.engine.engine import Engine
 from veloci.errors import NotFound
 
 
-def start(container: str, /, *containers: str, attach: bool = False, interactive: bool = False) -> int:
+def start(
+    container: str,
+    /,
+    *containers: str,
+    attach: bool = False,
+    interactive: bool = False,
+    detach_keys: str = "ctrl-p,ctrl-q",
+) -> int:
     """Start containers that were created or have ended.
 
-    -a, --attach       show the output, end with its exit status
-    -i, --interactive  pass standard input on
+    -a, --attach        show the output, end with its exit status
+    -i, --interactive   pass standard input on
+    --detach-keys KEYS  what to type to leave it running (default ctrl-p,ctrl-q)
     """
     engine = Engine(forks=True)
     if attach or interactive:
-        from veloci.cli.relay import attached
+        from veloci.cli.attach import started
 
-        record = engine.containers.records.load(engine.containers.records.find(container))
-        connection = engine.containers.start(container, attach=True)
-        assert connection is not None
-        return attached(connection, stdin=interactive, tty=record.tty)
+        return started(engine, (container, *containers), stdin=interactive, detach_keys=detach_keys)
 
     def one(word: str) -> None:
         engine.containers.start(word)

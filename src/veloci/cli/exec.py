@@ -17,9 +17,11 @@ def exec(
     interactive: bool = False,
     tty: bool = False,
     env: tuple[str, ...] = (),
+    env_file: tuple[str, ...] = (),
     user: str = "",
     workdir: str = "",
     privileged: bool = False,
+    detach_keys: str = "ctrl-p,ctrl-q",
 ) -> int:
     """Run a further command in a running container.
 
@@ -27,17 +29,22 @@ def exec(
     -i, --interactive    pass standard input on
     -t, --tty            give it a terminal
     -e, --env KEY=VALUE  set an environment variable
+    --env-file FILE      set those of a file
     -u, --user USER      who it runs as
     -w, --workdir PATH   its working directory
     --privileged         with all capabilities
+    --detach-keys KEYS   what to type to leave it running (default ctrl-p,ctrl-q)
     """
     if not command:
         raise InvalidInput("takes CONTAINER COMMAND [ARG...]", where="veloci exec", hint="veloci exec --help")
     from veloci.cli import relay
+    from veloci.cli.run import _environment
 
-    if tty and not detach:
+    if tty and interactive and not detach:
         relay.needs_terminal()
-    options = Options(env=env, user=user, workdir=workdir, tty=tty, privileged=privileged)
+    options = Options(
+        env=_environment({"env": env, "env_file": env_file}), user=user, workdir=workdir, tty=tty, privileged=privileged
+    )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     engine = Engine(forks=True)
     if detach:
@@ -50,5 +57,5 @@ def exec(
     for descriptor in (reads, out_theirs, error_theirs):
         os.close(descriptor)
     if terminal >= 0:
-        return relay.process(pid, {terminal: 1}, terminal if interactive else -1, tty=True)
-    return relay.process(pid, {out: 1, error: 2}, source, tty=False)
+        return relay.Process(pid, {terminal: 1}, terminal if interactive else -1).relay_terminal(detach_keys)
+    return relay.Process(pid, {out: 1, error: 2}, source).relay()

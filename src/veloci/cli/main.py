@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # What is typed: module and function, below veloci.cli. Only the module asked for is imported.
 COMMANDS = {
+    "attach": "attach:attach",
     "build": "build:build",
     "copy": "copy:copy",
     "create": "run:create",
@@ -54,7 +55,7 @@ COMMANDS = {
     "version": "help:version",
     "wait": "containers:wait",
 }
-_CONTAINER = "create exec export inspect kill logs port rename restart rm run start stop wait"
+_CONTAINER = "attach create exec export inspect kill logs port rename restart rm run start stop wait"
 ALIASES = {
     "container ls": "ps",
     "image ls": "images",
@@ -62,7 +63,7 @@ ALIASES = {
     "network remove": "network rm",
     **{
         f"container {name}": name
-        for name in "create exec export inspect kill logs port rename restart rm run start stop wait".split()
+        for name in "attach create exec export inspect kill logs port rename restart rm run start stop wait".split()
     },
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},
     "image rm": "rmi",

@@ -1,21 +1,19 @@
-"""Between the user's terminal and a container: copy streams, pass signals on, end with its exit status."""
+"""Between the user's terminal and a further process in a container: copy streams, end with its exit status."""
 
 from __future__ import annotations
 
 import os
-from _signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, signal
+from _signal import SIG_IGN, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH, signal
 from select import POLLERR, POLLHUP, POLLIN, poll
 
 from veloci.errors import InvalidInput
-from veloci.monitor import console, session
+from veloci.monitor import console, keys
+from veloci.monitor.client import Detached, Raw, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from typing import Any
 
-_FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
-_DETACH = b"\x10\x11"  # ctrl-p ctrl-q
 _SOME = 16 << 10  # bytes
 
 
@@ -25,120 +23,107 @@ def needs_terminal() -> None:
         raise InvalidInput("the input device is not a TTY", hint="leave out --tty", exit_status=1)
 
 
-class Raw:
-    """The user's terminal passes every key through, for a while; nothing where `tty` is False."""
+class Process:
+    """A process in a container that is a child of ours, and its streams."""
 
-    def __init__(self, *, tty: bool) -> None:
-        self._tty = tty and os.isatty(0)
-        self._mode: list[Any] = []
+    def __init__(self, pid: int, outputs: dict[int, int], source: int = -1) -> None:
+        """outputs: descriptor of its output -> ours. source: descriptor of its standard input, or -1."""
+        self.pid, self.outputs, self.source = pid, outputs, source
 
-    def __enter__(self) -> None:
-        if self._tty:
-            self._mode = console.raw(0)
+    def relay(self) -> int:
+        """Copy until it ends, passing on what would end us. Returns its exit status."""
+        for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):
+            signal(number, lambda number, _frame: os.kill(self.pid, number))
+        self._copy(None)
+        return self._status()
 
-    def __exit__(self, *_: object) -> None:
-        if self._tty:
-            console.restore(0, self._mode)
+    def relay_terminal(self, detach_keys: str) -> int:
+        """The same for one with a terminal, its only stream. Raises Detached, after which it lives on."""
+        [terminal] = self.outputs
+        watch = keys.Watch(keys.parse(detach_keys))
+        signal(SIGWINCH, lambda _number, _frame: _resize(terminal))
+        _resize(terminal)
+        try:
+            with Raw(tty=self.source >= 0):
+                self._copy(watch)
+        except Detached:
+            _keep(terminal)
+            raise
+        return self._status()
 
-
-def attached(connection: socket, *, stdin: bool, tty: bool) -> int:
-    """Copy between a monitor's connection and our standard streams until the container ends.
-
-    Returns its exit status; 0 when the user detaches.
-    """
-    for number in _FORWARDED:
-        signal(number, lambda number, _frame: _send(connection, b"k%d" % number))
-    if tty and os.isatty(0):
-        signal(SIGWINCH, lambda _number, _frame: _resize(connection))
-        _resize(connection)
-    waiting = poll()
-    waiting.register(connection, POLLIN)
-    if stdin:
-        waiting.register(0, POLLIN)
-    keys = b""
-    with Raw(tty=tty and stdin):
-        while True:
+    def _copy(self, watch: keys.Watch | None) -> None:
+        waiting = poll()
+        for descriptor in self.outputs:
+            waiting.register(descriptor, POLLIN)
+        if self.source >= 0:
+            waiting.register(0, POLLIN)
+            if self.source not in self.outputs:
+                waiting.register(self.source, 0)  # POLLERR: nobody reads it any more
+        while self.outputs:
             for descriptor, events in waiting.poll():
-                if descriptor == 0 and events & (POLLIN | POLLHUP | POLLERR):
-                    data = os.read(0, _SOME)
-                    keys = (keys + data)[-2:]
-                    if tty and keys == _DETACH:
-                        return 0
-                    _send(connection, b"i" + data if data else b"c")
-                    if not data:
-                        waiting.unregister(0)
-                elif descriptor != 0:
-                    code = _received(connection)
-                    if code is not None:
-                        return code
+                if descriptor in self.outputs:
+                    self._output(descriptor, waiting)
+                elif descriptor == 0 and self.source >= 0:
+                    self._input(waiting, watch)
+                elif descriptor == self.source and events & (POLLERR | POLLHUP):
+                    self._end_input(waiting)
+
+    def _output(self, descriptor: int, waiting: Any) -> None:
+        try:
+            data = os.read(descriptor, _SOME)
+        except OSError:  # EIO: nobody has the terminal open
+            data = b""
+        if data:
+            write(self.outputs[descriptor], data)
+        else:
+            waiting.unregister(descriptor)
+            del self.outputs[descriptor]
+
+    def _input(self, waiting: Any, watch: keys.Watch | None) -> None:
+        typed = os.read(0, _SOME)
+        data = watch.typed(typed) if watch else typed
+        if data is None:
+            raise Detached("read escape sequence", exit_status=1)
+        try:
+            write(self.source, data)
+        except BrokenPipeError:
+            typed = b""
+        if not typed:
+            self._end_input(waiting)
+
+    def _end_input(self, waiting: Any) -> None:
+        waiting.unregister(0)
+        if self.source in self.outputs:
+            os.write(self.source, b"\x04")  # the terminal's own end of input
+        else:
+            waiting.unregister(self.source)
+            os.close(self.source)
+        self.source = -1
+
+    def _status(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return code if code >= 0 else 128 - code
 
 
-def _received(connection: socket) -> int | None:
-    """Write what the container wrote; its exit status if this was the end."""
-    message = connection.recv(session.CHUNK + 1)
-    if message[:1] in (b"o", b"e"):
-        _write(1 if message[:1] == b"o" else 2, message[1:])
-        return None
-    if message[:1] == b"x":
-        return int(message[1:])
-    return None if message else 255  # the monitor was killed
+def _resize(terminal: int) -> None:
+    size = console.window()
+    if size:
+        console.resize(terminal, *size)
 
 
-def _send(connection: socket, message: bytes) -> None:
+def _keep(terminal: int) -> None:
+    """Leave a process of ours behind that reads the terminal, so that what runs there can go on."""
+    if os.fork():
+        return
+    os.setsid()
+    for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):
+        signal(number, SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
     try:
-        connection.send(message)
-    except OSError:
-        return  # it ended; its exit status is on its way
-
-
-def _resize(connection: socket) -> None:
-    _send(connection, b"r%d %d" % console.size(0))
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def process(pid: int, streams: dict[int, int], source: int, *, tty: bool) -> int:
-    """Copy between a process of ours in a container and our standard streams until it ends. Returns its status.
-
-    streams: descriptor of its output -> ours. source: descriptor of its standard input, or -1.
-    """
-    if tty:
-        terminal = next(iter(streams))
-        signal(SIGWINCH, lambda _number, _frame: console.resize(terminal, *console.size(0)))
-        console.resize(terminal, *console.size(0))
-    waiting = poll()
-    for descriptor in streams:
-        waiting.register(descriptor, POLLIN)
-    if source >= 0:
-        waiting.register(0, POLLIN)
-    with Raw(tty=tty):
-        while streams:
-            for descriptor, _ in waiting.poll():
-                if descriptor == 0 and source >= 0:
-                    data = os.read(0, _SOME)
-                    if data:
-                        _write(source, data)
-                        continue
-                    waiting.unregister(0)
-                    if not tty:
-                        os.close(source)
-                        source = -1
-                    continue
-                data = _read(descriptor)
-                if data:
-                    _write(streams[descriptor], data)
-                else:
-                    waiting.unregister(descriptor)
-                    del streams[descriptor]
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code if code >= 0 else 128 - code
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, _SOME)
-    except OSError:  # EIO: nobody has the terminal open
-        return b""
+        while os.read(terminal, _SOME):
+            pass
+    except OSError:  # EIO: it has ended
+        os._exit(0)
+    os._exit(0)

@@ -49,6 +49,8 @@ def run(
     pull: str = "missing",
     runtime: str = "veloci",
     cidfile: str = "",
+    detach_keys: str = "ctrl-p,ctrl-q",
+    sig_proxy: bool = True,
 ) -> int:
     """Run a command in a new container of IMAGE.
 
@@ -86,11 +88,16 @@ def run(
     --pull POLICY              missing, always or never
     --runtime NAME             veloci, runc, crun, runsc or a path
     --cidfile FILE             write the ID to a file
+    --detach-keys KEYS         what to type to leave it running (default ctrl-p,ctrl-q)
+    --sig-proxy                pass signals on to it (--sig-proxy=false does not)
     """
     arguments = {key: value for key, value in locals().items() if key not in ("image", "detach", "cidfile")}
     from os import isatty
     from os.path import lexists
 
+    from veloci.monitor import keys
+
+    keys.parse(detach_keys)
     if cidfile and lexists(cidfile):  # before there is a container that nobody could name
         raise InvalidInput(f"container ID file found: {cidfile}", where="--cidfile", hint=f"rm {cidfile}")
     if tty and interactive and not detach and not isatty(0):
@@ -111,9 +118,12 @@ def run(
     if connection is None:
         print(id)
         return 0
-    from veloci.monitor.client import serve
+    from veloci.monitor.client import Detached, serve
 
-    return serve(connection, stdin=interactive, tty=tty)
+    try:
+        return serve(connection, stdin=interactive, tty=tty, forward=sig_proxy, detach_keys=detach_keys)
+    except Detached:
+        return 0
 
 
 def create(

@@ -10,8 +10,8 @@ from veloci.bundle.options import Options
 from veloci.engine.record import Record, Records
 from veloci.errors import Conflict, Denied, InvalidInput, VelociError
 from veloci.monitor import session, spawn, state
-from veloci.monitor.loop import Task
 from veloci.monitor.policy import Restart
+from veloci.monitor.task import Task
 from veloci.spec.document import Document, Json, dumps, loads
 
 TYPE_CHECKING = False
@@ -132,8 +132,11 @@ class Containers:
 
         Raises NotFound, Conflict if it runs, and what the runtime says, with docker's 126 and 127.
         """
+        from veloci.monitor.console import window
+
         id = self.records.find(word)
         record = self.records.load(id)
+        size = (record.tty and window()) or (0, 0)
         data, run = self.records.data(id), self.records.run(id)
         if self.records.current(id).status in ("running", "paused", "restarting"):
             raise Conflict(f"container {record.name} is already running")
@@ -158,6 +161,8 @@ class Containers:
                 config=config,
                 lease=lease,
                 stdin=record.stdin,
+                rows=size[0],
+                columns=size[1],
                 restart=record.restart,
             )
             self._spawn(task, root, lock, theirs)

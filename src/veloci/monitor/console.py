@@ -85,6 +85,14 @@ def size(descriptor: int) -> tuple[int, int]:
     return rows, columns
 
 
+def window() -> tuple[int, int] | None:
+    """Rows and columns of the terminal that this process has as its standard output or input; None: it has none."""
+    for descriptor in (1, 0):
+        if os.isatty(descriptor):
+            return size(descriptor)
+    return None
+
+
 def resize(descriptor: int, rows: int, columns: int) -> None:
     """Set them; the programs behind it get SIGWINCH — TIOCSWINSZ."""
     ioctl(descriptor, TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))

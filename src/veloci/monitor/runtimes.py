@@ -41,6 +41,9 @@ if TYPE_CHECKING:
         def exec(self, id: str, process: Json, stdio: Stdio) -> tuple[int, int]:
             """Run another process in it: its PID, a child of ours, and its terminal or -1."""
 
+        def out_of_memory(self, id: str) -> bool:
+            """Whether the kernel killed one of its processes for want of memory."""
+
 
 def named(name: str, run: str, directory: str, *, networked: bool = True) -> Runtime:
     """The runtime `name`: "veloci", a program on PATH, or a path. Raises NotFound.
@@ -115,6 +118,13 @@ class InProcess:
             if pair:
                 pair.close()
 
+    def out_of_memory(self, id: str) -> bool:
+        """As Runtime.out_of_memory."""
+        try:
+            return _out_of_memory(self._load(id).group.places)
+        except VelociError:
+            return False
+
     def _load(self, id: str) -> Container:
         from veloci.runtime.container import Container
 
@@ -164,6 +174,12 @@ class CommandLine:
         finally:
             os.unlink(file)
 
+    def out_of_memory(self, id: str) -> bool:
+        """As Runtime.out_of_memory; runsc is told to ignore cgroups."""
+        from veloci.runtime.cgroup import place
+
+        return self.name != "runsc" and _out_of_memory(place(f"/veloci-{id}", id))
+
     def _start_process(self, words: tuple[str, ...], id: str, stdio: Stdio, *, terminal: bool) -> tuple[int, int]:
         from veloci.kernel.process import prctl
 
@@ -209,6 +225,22 @@ _EXTRA = {"runsc": ("--ignore-cgroups", "--network=host")}
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _NOT_FOUND = ("executable file not found", "executable file `", "error finding executable", "no such file or directory")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
+
+
+def _out_of_memory(places: dict[str, str]) -> bool:
+    """places: as runtime.cgroup.Group. The counter is in memory.oom_control (version 1) or memory.events (2)."""
+    for controllers, directory in places.items():
+        file = (
+            "memory.oom_control" if "memory" in controllers.split(",") else "memory.events" if not controllers else ""
+        )
+        try:
+            with open(f"{directory}/{file}", "rb") as stream:
+                for line in stream:
+                    if line.startswith(b"oom_kill "):
+                        return line != b"oom_kill 0\n"
+        except OSError:
+            continue  # a hierarchy without the controller, or gone
+    return False
 
 
 def _private(path: str, flags: int) -> int:

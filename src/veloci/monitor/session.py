@@ -1,10 +1,11 @@
 """What passes between a container's monitor and those who talk to it: messages on a Unix socket.
 
-    to the monitor    a          send me the output            from it   o DATA   the container wrote to stdout
-                      i DATA     standard input                          e DATA   … to stderr
-                      c          the end of it                           s        it started
-                      r ROWS COLUMNS   the terminal's size               x CODE   it ended for good; the last message
-                      k SIGNAL   send a signal                           f JSON   it could not be started: why
+    to the monitor    a WHAT     o: send me the output;        from it   o DATA   the container wrote to stdout
+                                 i: I give its standard input            e DATA   … to stderr
+                      i DATA     standard input                          w        it took what came last; more may come
+                      c          the end of it                           z        it reads no more
+                      r ROWS COLUMNS   the terminal's size               x CODE   it ended; the last message
+                      k SIGNAL   send a signal
                       h SIGNAL   … and do not start it again
 
 SOCK_SEQPACKET, so a message is read whole; at most CHUNK bytes of data in one. The socket is in a directory of
@@ -82,6 +83,7 @@ class Client:
 
     def __init__(self, connection: socket, *, output: bool = False) -> None:
         self.socket, self.output = connection, output
+        self.input = False  # whether the container's standard input is its
         self.queue: list[bytes] = []
         self.size = 0  # bytes in the queue
         connection.setblocking(False)

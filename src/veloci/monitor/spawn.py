@@ -11,6 +11,7 @@ import sys
 
 from veloci.errors import VelociError
 from veloci.monitor import loop, state
+from veloci.monitor.task import Task
 from veloci.spec.document import dumps, loads
 
 TYPE_CHECKING = False
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
     from typing import NoReturn
-
-    from veloci.monitor.loop import Task
 
 # Where a monitor in an interpreter of its own finds its descriptors.
 ROOT, LOCK, READY, TASK, FIRST = 3, 4, 5, 6, 7
@@ -80,7 +79,7 @@ def main(ended: Callable[[Task], Callable[[int], None]]) -> NoReturn:
     for descriptor in (ROOT, LOCK, READY, TASK):
         os.set_inheritable(descriptor, False)
     with open(TASK, "rb") as file:
-        task = loop.Task.convert(loads(file.read()))
+        task = Task.convert(loads(file.read()))
     try:
         os.set_inheritable(FIRST, False)
         first = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, FIRST)

@@ -1,0 +1,25 @@
+"""What a monitor is told of the container that it makes."""
+
+from __future__ import annotations
+
+from veloci.monitor.policy import Restart
+from veloci.spec.document import Document, Json
+
+
+class Task(Document):
+    """Of the container's directories, `data` lasts and `run` may be lost at a reboot."""
+
+    id: str
+    data: str
+    run: str
+    run_root: str  # the engine's run directory, where runtimes keep their states
+    networks: str  # where networks are kept
+    runtime: str = "veloci"
+    config: Json = None  # config.json
+    lease: Json = None  # the network's lease; None: no network of ours
+    stdin: bool = False  # whether the container's standard input stays open
+    stdin_once: bool = True  # it ends with the client that had it
+    rows: int = 0  # of its terminal; 0: not known
+    columns: int = 0
+    restart: Restart = Restart()
+    log: bool = True
