@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, byref, c_int, c_uint32, c_void_p
-
-from veloci.kernel.call import MACHINE, libc
+from veloci.kernel.call import Memory, system_call, words
 from veloci.kernel.process import (
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
@@ -29,18 +27,10 @@ NAMES = (
 ).split()
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
 _VERSION_3 = 0x20080522
+_HEADER = words(4, _VERSION_3, 0)  # struct __user_cap_header_struct: of this thread
 
-
-class _Header(Structure):
-    _fields_ = (("version", c_uint32), ("pid", c_int))
-
-
-class _Data(Structure):  # two of (effective, permitted, inheritable), the low 32 bits first
-    _fields_ = (("words", c_uint32 * 6),)
-
-
-_capset = libc("capset", c_void_p, c_void_p, number=126 if MACHINE == "x86_64" else 91)
-_capget = libc("capget", c_void_p, c_void_p, number=125 if MACHINE == "x86_64" else 90)
+_capset = system_call("capset", 126, 91)
+_capget = system_call("capget", 125, 90)
 
 
 def mask(names: Iterable[str]) -> int:
@@ -54,9 +44,10 @@ def mask(names: Iterable[str]) -> int:
 
 def current() -> tuple[int, int, int]:
     """This thread's effective, permitted and inheritable sets, as bits — capget(2)."""
-    data = _Data()
-    _capget(byref(_Header(_VERSION_3, 0)), byref(data))
-    low, high = data.words[:3], data.words[3:]
+    data = Memory(24)  # two of (effective, permitted, inheritable), the low 32 bits first
+    _capget(Memory(_HEADER).buffer, data.buffer)
+    numbers = data.numbers(4)
+    low, high = numbers[:3], numbers[3:]
     effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
     return effective, permitted, inheritable
 
@@ -64,8 +55,8 @@ def current() -> tuple[int, int, int]:
 def set(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability sets, as bits — capset(2)."""
     sets = effective, permitted, inheritable
-    words = [bits & 0xFFFFFFFF for bits in sets] + [bits >> 32 for bits in sets]
-    _capset(byref(_Header(_VERSION_3, 0)), byref(_Data((c_uint32 * 6)(*words))))
+    data = words(4, *(bits & 0xFFFFFFFF for bits in sets), *(bits >> 32 for bits in sets))
+    _capset(Memory(_HEADER).buffer, data)
 
 
 def bound(keep: int) -> None:

@@ -5,11 +5,9 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html#device-controller
 
 from __future__ import annotations
 
-import os
-from ctypes import Structure, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p, sizeof
-from struct import pack
+import posix as os
 
-from veloci.kernel.call import MACHINE, libc
+from veloci.kernel.call import Memory, system_call, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,23 +19,7 @@ if TYPE_CHECKING:
 _PROG_LOAD, _PROG_ATTACH, _PROG_TYPE_CGROUP_DEVICE, _CGROUP_DEVICE, _ALLOW_MULTI = 5, 8, 15, 6, 2
 _TYPES, _ACCESS = {"b": 1, "c": 2}, {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_DEV_*, BPF_DEVCG_ACC_*
 
-_bpf = libc("bpf", c_int, c_void_p, c_uint32, number=321 if MACHINE == "x86_64" else 280)
-
-
-class _Load(Structure):
-    _fields_ = (
-        ("prog_type", c_uint32),
-        ("insn_cnt", c_uint32),
-        ("insns", c_char_p),
-        ("license", c_char_p),
-        ("log_level", c_uint32),
-        ("log_size", c_uint32),
-        ("log_buf", c_uint64),
-    )
-
-
-class _Attach(Structure):
-    _fields_ = (("target_fd", c_uint32), ("bpf_fd", c_uint32), ("attach_type", c_uint32), ("attach_flags", c_uint32))
+_bpf = system_call("bpf", 321, 280)
 
 
 class Hierarchy:
@@ -109,6 +91,8 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
 
     An allowing rule must hold all the access that is asked for, a denying one any of it.
     """
+    from struct import pack
+
     code = [
         pack("<BBhi", 0x61, 0x12, 0, 0),  # r2 = ctx->access_type
         pack("<BBhi", 0xBC, 0x23, 0, 0),  # w3 = w2
@@ -139,12 +123,13 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
 def restrict_devices(directory: str, rules: Sequence[DeviceRule]) -> None:
     """Attach a device program to the version 2 group `directory`; it lasts as long as the group. Raises OSError."""
     code = device_program(rules)
-    load = _Load(_PROG_TYPE_CGROUP_DEVICE, len(code) // 8, code, b"Apache-2.0", 0, 0, 0)
-    program = _bpf(_PROG_LOAD, byref(load), sizeof(load))
+    instructions, license = Memory(code), Memory(b"Apache-2.0\0")
+    load = words(4, _PROG_TYPE_CGROUP_DEVICE, len(code) // 8) + words(8, instructions.address, license.address, 0, 0)
+    program = _bpf(_PROG_LOAD, load, len(load))
     group = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        attach = _Attach(group, program, _CGROUP_DEVICE, _ALLOW_MULTI)
-        _bpf(_PROG_ATTACH, byref(attach), sizeof(attach))
+        attach = words(4, group, program, _CGROUP_DEVICE, _ALLOW_MULTI)
+        _bpf(_PROG_ATTACH, attach, len(attach))
     finally:
         os.close(group)
         os.close(program)

@@ -13,7 +13,7 @@ from veloci.spec.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veloci.kernel.seccomp import Rule
+    from veloci.kernel.libseccomp import Rule
     from veloci.spec.runtime import Seccomp
 
 _AT = "config.json: $.linux.seccomp"
@@ -55,7 +55,7 @@ def _flags(profile: Seccomp) -> int:
 
 
 def _compile(profile: Seccomp) -> bytes:
-    from veloci.kernel import seccomp
+    from veloci.kernel import libseccomp, seccomp
 
     _known(profile.default_action, seccomp.ACTIONS, "defaultAction")
     for index, name in enumerate(profile.architectures):
@@ -69,7 +69,7 @@ def _compile(profile: Seccomp) -> bytes:
         arguments = tuple((a.index, a.value, a.value_two, a.op) for a in rule.args)
         rules.append((rule.names, rule.action, rule.errno_ret, arguments))
     try:
-        return seccomp.compile(profile.default_action, profile.default_errno_ret, profile.architectures, rules)
+        return libseccomp.compile(profile.default_action, profile.default_errno_ret, profile.architectures, rules)
     except OSError as error:
         if error.errno is None:
             raise Unsupported("needs libseccomp.so.2", where=_AT, hint="apt install libseccomp2") from None
