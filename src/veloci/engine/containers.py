@@ -354,7 +354,7 @@ class Containers:
 def await_end(connection: socket) -> int | None:
     """The exit status that the monitor sends last; None if it takes longer than the connection's timeout."""
     try:
-        while message := connection.recv(session.CHUNK + 1):
+        while message := session.receive(connection):
             if message[:1] == b"x":
                 return int(message[1:])
     except TimeoutError:

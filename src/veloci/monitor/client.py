@@ -111,7 +111,7 @@ def _copy(connection: socket, *, stdin: bool, watch: keys.Watch | None) -> int:
             (waiting.register if reading else waiting.unregister)(0)
         ready = {descriptor for descriptor, _ in waiting.poll()}
         if connection.fileno() in ready:
-            message = connection.recv(session.CHUNK + 1)
+            message = session.receive(connection)
             kind, data = message[:1], message[1:]
             if kind == b"x":
                 return int(data)

@@ -51,6 +51,14 @@ def connect(directory: str) -> socket:
     return client
 
 
+def receive(connection: socket) -> bytes:
+    """The next message from a monitor, b"" when it has gone. Raises TimeoutError."""
+    try:
+        return connection.recv(CHUNK + 1)
+    except ConnectionResetError:  # said once, because it left something of ours unread; its own words come after that
+        return receive(connection)
+
+
 def listen(directory: str) -> socket:
     """The monitor's end, bound in `directory`."""
     server = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
