@@ -99,7 +99,7 @@ def _columns(width: int) -> list[ProgressColumn]:
     columns: list[ProgressColumn] = [text]
     if width >= WIDE:
         columns.append(BarColumn(bar_width=30))
-    columns.append(DownloadColumn(table_column=Column(no_wrap=True)))
+    columns.append(DownloadColumn(table_column=Column(no_wrap=True, min_width=11)))
     if width >= MIDDLE:
         columns.append(TransferSpeedColumn(table_column=Column(no_wrap=True)))
     return columns
