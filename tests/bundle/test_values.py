@@ -29,6 +29,9 @@ def test_no_size(text):
         ("./a:/b:ro", "bind", "./a", "/b", ["rbind", "ro", "rprivate"]),
         ("/a:/b:ro,rslave", "bind", "/a", "/b", ["rbind", "ro", "rslave"]),
         ("data:/b", "volume", "data", "/b", []),
+        ("data:/b:ro,nocopy", "volume", "data", "/b", ["ro", "nocopy"]),
+        ("/a:/b:Z", "bind", "/a", "/b", ["rbind", "Z", "rprivate"]),
+        ("/a://b/./c/../d/", "bind", "/a", "/b/d", ["rbind", "rprivate"]),
         ("/b", "volume", "", "/b", []),
     ],
 )
@@ -44,6 +47,10 @@ def test_a_volume(text, kind, source, destination, options):
         ("/a:/b:fast", "--volume: '/a:/b:fast': unknown option 'fast'"),
         ("a b:/c", "--volume: 'a b' is not a volume's name"),
         ("::", "--volume: '::' is not a volume"),
+        ("/a:/b:nocopy", "--volume: '/a:/b:nocopy': unknown option 'nocopy'"),
+        ("data:/b:rshared", "--volume: 'data:/b:rshared': unknown option 'rshared'"),
+        ("/a:/b:ro,rw", "--volume: '/a:/b:ro,rw': the options contradict each other"),
+        ("/a:/b/..", "--volume: '/a:/b/..': the destination cannot be /"),
     ],
 )
 def test_no_volume(text, message):
@@ -52,19 +59,123 @@ def test_no_volume(text, message):
     assert str(failure.value) == message
 
 
-def test_mounts_in_their_long_form():
-    assert values.mount("type=bind,src=/a,dst=/b,ro") == {
-        "type": "bind",
-        "source": "/a",
-        "destination": "/b",
-        "options": ["rbind", "rprivate", "ro"],
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("type=bind,src=/a,dst=/b,ro", ("bind", "/a", "/b", ["rbind", "rprivate", "ro"])),
+        ("type=bind,source=/a,target=/b,bind-recursive=disabled", ("bind", "/a", "/b", ["bind", "rprivate"])),
+        (
+            "type=bind,source=/a,target=/b,readonly,bind-recursive=readonly",
+            ("bind", "/a", "/b", ["rbind", "rprivate", "rro"]),
+        ),
+        ("source=v,target=/b", ("volume", "v", "/b", [])),
+        ("type=volume,target=/b,readonly=false,volume-nocopy", ("volume", "", "/b", ["nocopy"])),
+        (
+            "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770",
+            ("tmpfs", "tmpfs", "/t", ["noexec", "nosuid", "nodev", "size=1m", "mode=1770"]),
+        ),
+    ],
+)
+def test_a_mount_in_fields(text, expected):
+    found = values.mount(text)
+    assert tuple(found[key] for key in ("type", "source", "destination", "options")) == expected
+
+
+def test_a_field_in_quotes_may_hold_commas():
+    found = values.mount('type=volume,src=v,dst=/b,"volume-opt=o=addr=1,rw",volume-label=a=b,volume-subpath=x/y')
+    assert (found["driver_options"], found["labels"], found["subpath"]) == ({"o": "addr=1,rw"}, {"a": "b"}, "x/y")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("type=bind,target=/b", "the source of a bind must be an absolute path"),
+        ("type=bind,source=/a,target=/b,speed=9", "'speed' does not fit a mount of type bind"),
+        ("type=tmpfs,target=/b,source=/a", "a mount of type tmpfs has no source"),
+        ("type=npipe,target=/b", "unknown type 'npipe'"),
+        ("type=volume,target=b", "the path in the container must be absolute"),
+        ("type=bind,src=/a,dst=/b,readonly=maybe", "readonly=maybe is neither true nor false"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=readonly", "bind-recursive=readonly needs readonly"),
+        ("type=volume,dst=/b,volume-subpath=../x", "volume-subpath must be a path in the volume"),
+        ('type=volume,dst=/b,"volume-opt=o', "a quote is not closed"),
+    ],
+)
+def test_no_mount(text, message):
+    with pytest.raises(InvalidInput) as failure:
+        values.mount(text)
+    assert str(failure.value) == f"--mount: {text!r}: {message}"
+
+
+def test_a_tmpfs_takes_the_file_system_s_options_alone():
+    assert values.tmpfs("/t:exec,size=1m")["options"] == ["nosuid", "nodev", "exec", "size=1m"]
+    with pytest.raises(InvalidInput, match="unknown option 'fast'"):
+        values.tmpfs("/t:fast")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/dev/a", ("/dev/a", "/dev/a", "rwm")),
+        ("/dev/a:/dev/b", ("/dev/a", "/dev/b", "rwm")),
+        ("/dev/a:r", ("/dev/a", "/dev/a", "r")),
+        ("/dev/a:/dev/b:rw", ("/dev/a", "/dev/b", "rw")),
+    ],
+)
+def test_a_device(text, expected):
+    assert values.device(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a", "/dev/a:/dev/b:x", "/dev/a:/dev/b:rr", "/dev/a:/dev/b:r:w"])
+def test_no_device(text):
+    with pytest.raises(InvalidInput) as failure:
+        values.device(text)
+    assert str(failure.value) == f"--device: {text!r} is not a device"
+
+
+def test_device_rules_and_rates():
+    rule = {"allow": True, "type": "c", "access": "rw", "major": 1}
+    assert values.device_rule("c 1:* rw") == rule
+    assert values.rate("/dev/sda:2mb", "--device-read-bps", bytes=True) == ("/dev/sda", 2 << 20)
+    assert values.rate("/dev/sda:20", "--device-read-iops", bytes=False) == ("/dev/sda", 20)
+    with pytest.raises(InvalidInput, match="'c 1 rw' is not a device rule"):
+        values.device_rule("c 1 rw")
+    with pytest.raises(InvalidInput, match="'sda:1' is not a device and a rate"):
+        values.rate("sda:1", "--device-read-bps", bytes=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:10.0.0.1", ("a", "10.0.0.1")),
+        ("a=10.0.0.1", ("a", "10.0.0.1")),
+        ("a:::1", ("a", "::1")),
+        ("a:[fe80::1]", ("a", "fe80::1")),
+        ("a:host-gateway", ("a", "host-gateway")),
+    ],
+)
+def test_a_host(text, expected):
+    assert values.host(text) == expected
+
+
+def test_no_host():
+    with pytest.raises(InvalidInput, match="'a' is not a host"):
+        values.host("a")
+    with pytest.raises(InvalidInput, match="'a:b': 'b' is not an address"):
+        values.host("a:b")
+
+
+def test_security_options():
+    found = values.security(["no-new-privileges", "seccomp=unconfined", "label=type:t", "systempaths=unconfined"])
+    assert found == {
+        "no-new-privileges": "true",
+        "seccomp": "unconfined",
+        "label.type": "t",
+        "systempaths": "unconfined",
     }
-    assert values.mount("source=v,target=/b")["type"] == "volume"
-    assert values.mount("type=tmpfs,target=/t,tmpfs-size=1m")["options"] == ["noexec", "nosuid", "nodev", "size=1m"]
-    with pytest.raises(InvalidInput, match="the source of a bind must be an absolute path"):
-        values.mount("type=bind,target=/b")
-    with pytest.raises(InvalidInput, match="'speed' does not fit a mount of type bind"):
-        values.mount("type=bind,source=/a,target=/b,speed=9")
+    for text in ("speed=9", "no-new-privileges=maybe", "seccomp=", "label=colour:red", "systempaths=x"):
+        with pytest.raises(InvalidInput) as failure:
+            values.security([text])
+        assert str(failure.value) == f"--security-opt: invalid security option {text!r}"
 
 
 def test_limits():

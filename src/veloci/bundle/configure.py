@@ -88,7 +88,7 @@ def _process(image: ContainerConfig, options: Options, account: Account, id: str
     found: Json = {
         "terminal": options.tty,
         "user": _user(account, options, group),
-        "args": args,
+        "args": [options.init, "--", *args] if options.init else args,
         "env": _environment(usual, [f"HOME={account.home}"], _from_image(image.env), options.env),
         "cwd": workdir,
         "capabilities": _capabilities(names, root=account.uid == 0),
@@ -98,6 +98,10 @@ def _process(image: ContainerConfig, options: Options, account: Account, id: str
         found["rlimits"] = list(options.rlimits)
     if options.oom_score_adj is not None:
         found["oomScoreAdj"] = options.oom_score_adj
+    if options.apparmor:
+        found["apparmorProfile"] = options.apparmor
+    if options.selinux:
+        found["selinuxLabel"] = options.selinux
     return found
 
 
@@ -159,6 +163,10 @@ def _mounts(options: Options) -> list[Json]:
         bind = ["rbind", "nosuid", "noexec", "nodev", *([] if options.privileged else ["ro"])]
         usual[5] = {"destination": "/sys", "type": "bind", "source": "/sys", "options": bind}
     replaced = {mount["destination"].rstrip("/") for mount in options.mounts}
+    if not options.shm:
+        replaced.add("/dev/shm")  # noqa: S108
+    if options.namespaces.get("ipc") == "host":  # the memory that the host's processes share
+        usual[3] = {**usual[3], "type": "bind", "source": "/dev/shm", "options": ["rbind", "nosuid", "noexec", "nodev"]}
     # Parents before children, whatever the order they were asked in.
     wanted = sorted(options.mounts, key=lambda mount: str(mount["destination"]).rstrip("/").count("/"))
     return [mount for mount in usual if mount["destination"] not in replaced] + wanted
@@ -193,7 +201,10 @@ def _linux(options: Options, id: str) -> Json:
 
             linux["seccomp"] = profile(_granted(options))
         elif options.seccomp != "unconfined":
-            linux["seccomp"] = options.seccomp
+            from veloci.bundle.seccomp_profile import translated
+
+            if filtered := translated(options.seccomp, _granted(options)):
+                linux["seccomp"] = filtered
     return linux
 
 
@@ -216,6 +227,8 @@ def _resources(options: Options) -> Json:
         "shares": options.cpu_shares,
         "quota": quota,
         "period": period,
+        "realtimePeriod": options.cpu_rt_period,
+        "realtimeRuntime": options.cpu_rt_runtime,
         "cpus": options.cpuset_cpus or None,
         "mems": options.cpuset_mems or None,
     }
@@ -224,7 +237,7 @@ def _resources(options: Options) -> Json:
         "memory": memory,
         "cpu": cpu,
         "pids": {"limit": options.pids_limit},
-        "blockIO": {"weight": options.blkio_weight},
+        "blockIO": {"weight": options.blkio_weight, **options.throttles},
     }
     for name, group in groups.items():
         if chosen := {key: value for key, value in group.items() if value is not None}:

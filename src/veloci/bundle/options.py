@@ -23,12 +23,16 @@ class Options(Document):
     tty: bool = False
     mounts: tuple[Json, ...] = ()  # after the default ones; one on the same destination replaces it
     shm_size: int = 64 << 20  # bytes
+    shm: bool = True  # False: --ipc none
+    init: str = ""  # the path in the container of an init that runs the command
     read_only: bool = False
     privileged: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
     seccomp: Json = None  # None: the default profile; "unconfined"; or a profile as in config.json
+    apparmor: str = ""  # a profile of the host's; "" is none
+    selinux: str = ""  # a label; "" is none
     masked: bool = True  # False: --security-opt systempaths=unconfined
     devices: tuple[Json, ...] = ()  # of linux.devices, each with an extra "access"
     device_rules: tuple[Json, ...] = ()  # of linux.resources.devices
@@ -45,8 +49,11 @@ class Options(Document):
     cpu_quota: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    cpu_rt_period: int | None = None
+    cpu_rt_runtime: int | None = None
     pids_limit: int | None = None
     blkio_weight: int | None = None
+    throttles: dict[str, Json] = {}  # of linux.resources.blockIO: throttleReadBpsDevice -> [{major, minor, rate}]
     namespaces: dict[str, str] = {}  # "network": "host" or a path, "pid": …; the others are new
     sysctls: dict[str, str] = {}
     annotations: dict[str, str] = {}
