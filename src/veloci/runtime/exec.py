@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from veloci.errors import Conflict, InvalidInput
+from veloci.errors import Conflict, HostError, InvalidInput
 from veloci.kernel import process as p
 from veloci.runtime import filters, identity
 from veloci.runtime.cgroup import Group
@@ -65,7 +65,12 @@ def enter(
     group = _group(container, cgroup)
 
     def begin(pid: int) -> None:
+        affinity = process.exec_cpu_affinity
+        if affinity and affinity.initial:
+            _pin(pid, affinity.initial, "initial")
         group.add(pid)
+        if affinity and affinity.final:
+            _pin(pid, affinity.final, "final")
         if process.oom_score_adj is not None:
             with open(f"/proc/{pid}/oom_score_adj", "w") as file:
                 file.write(str(process.oom_score_adj))
@@ -94,6 +99,14 @@ def _steps(process: Process, *, userns: bool, filtered: bool) -> list[Step]:
             ("terminal", ".terminal", {"rows": size.height if size else 0, "columns": size.width if size else 0})
         )
     return steps + identity.compile(process, filtered=filtered, rootless=userns, at="$")
+
+
+def _pin(pid: int, processors: str, name: str) -> None:
+    where = f"process: $.execCPUAffinity.{name}"
+    try:
+        os.sched_setaffinity(pid, identity.processors(processors, where))
+    except OSError as error:
+        raise HostError(f"run on processors {processors}", error, where=where) from error
 
 
 def _different(pid: int) -> int:

@@ -36,6 +36,7 @@ _SCHED_FLAGS = {
     }.items()
 }
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_PROCESSORS = 8192  # the most that a kernel is built for: CONFIG_NR_CPUS
 _LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
 
 
@@ -110,6 +111,9 @@ def _check(process: Process, at: str) -> None:
 
 
 def _check_host(process: Process, where: str) -> None:
+    if process.exec_cpu_affinity:
+        for name, text in process.exec_cpu_affinity.plain().items():
+            processors(text, f"{where}.execCPUAffinity.{name}")
     seen = set()
     for index, limit in enumerate(process.rlimits):
         if limit.type not in RLIMITS:
@@ -121,6 +125,18 @@ def _check_host(process: Process, where: str) -> None:
         raise Unsupported("AppArmor is not enabled on this host", where=f"{where}.apparmorProfile")
     if process.selinux_label and not _enabled("/sys/fs/selinux/enforce", ""):
         raise Unsupported("SELinux is not enabled on this host", where=f"{where}.selinuxLabel")
+
+
+def processors(text: str, where: str) -> set[int]:
+    """The numbers of a list as "0-3,6". Raises InvalidInput."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < _PROCESSORS):
+            raise InvalidInput(f"{text!r} is not a list of processors", where=where)
+        found.update(range(int(first), int(last) + 1))
+    return found
 
 
 def _enabled(file: str, start: str) -> bool:

@@ -152,7 +152,6 @@ def _check(config: Config) -> None:
     resources = linux.resources
     block = resources.block_io if resources else None
     for value, place in (
-        (config.process.exec_cpu_affinity, "process.execCPUAffinity"),
         (linux.intel_rdt, "linux.intelRdt"),
         (linux.net_devices, "linux.netDevices"),
         (linux.memory_policy, "linux.memoryPolicy"),
