@@ -1,0 +1,1 @@
+"""`veloci-runtime`: runC's command line over veloci's own runtime. A command imports what it uses and no more."""

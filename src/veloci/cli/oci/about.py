@@ -1,0 +1,50 @@
+"""`spec`, `features`, `version` and `help`."""
+
+from __future__ import annotations
+
+import os
+
+from veloci.cli.oci.main import COMMANDS, command
+from veloci.errors import InvalidInput
+from veloci.spec.document import dumps
+
+
+def spec(*, bundle: str = ".", rootless: bool = False) -> int:
+    """Write a config.json to start from.
+
+    -b, --bundle DIR  where; the current directory by default
+    --rootless        for a user without privilege
+    """
+    from veloci.bundle.defaults import default
+
+    path = f"{bundle}/config.json"
+    if os.path.exists(path):
+        raise InvalidInput(f"File {path} exists. Remove it first")
+    with open(path, "wb") as file:
+        file.write(dumps(default(rootless=True) if rootless else default(), indent=2) + b"\n")
+    return 0
+
+
+def features() -> int:
+    """Print what this runtime can do, as JSON."""
+    from veloci.runtime.features import features as known
+
+    print(dumps(known(), indent=4).decode())
+    return 0
+
+
+def version() -> int:
+    """Print versions as runc does."""
+    from veloci import __version__
+    from veloci.runtime.container import VERSION
+
+    print(f"veloci-runtime version {__version__}\ncommit: {__version__}\nspec: {VERSION}")
+    return 0
+
+
+def help_() -> int:
+    """Show the commands."""
+    print("Usage: veloci-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND\n")
+    for name in COMMANDS:
+        print(f"  {name:10}{(command(name).__doc__ or '').strip().splitlines()[0]}")
+    return 0

@@ -1,0 +1,104 @@
+"""`create` and `run`."""
+
+from __future__ import annotations
+
+import posix
+
+from veloci.cli.oci.main import root
+from veloci.cli.oci.process import wait, write_pid
+from veloci.errors import VelociError
+from veloci.runtime.container import Container
+
+
+def _create(
+    id: str, bundle: str, console_socket: str, pid_file: str, preserve_fds: int, *, no_pivot: bool, no_new_keyring: bool
+) -> Container:
+    if posix.geteuid() != 0:
+        raise VelociError("needs root", hint="sudo veloci-runtime ...")
+    console = -1
+    if console_socket:
+        from veloci.kernel import tty
+
+        console = tty.connect(console_socket)
+    preserve_fds += int(posix.environ.get(b"LISTEN_FDS") or 0)
+    container = Container.create(
+        id,
+        bundle,
+        root=root(),
+        console=console,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        preserve_fds=preserve_fds,
+    )
+    write_pid(pid_file, container.saved.pid)
+    return container
+
+
+def create(
+    id: str,
+    /,
+    *,
+    bundle: str = ".",
+    console_socket: str = "",
+    pid_file: str = "",
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+) -> int:
+    """Create a container; it waits for its start.
+
+    -b, --bundle DIR        the bundle; the current directory by default
+    --console-socket PATH   the AF_UNIX socket that gets the terminal
+    --pid-file FILE         write the process's pid here
+    --no-pivot              do not use pivot_root
+    --no-new-keyring        keep the caller's session keyring
+    --preserve-fds N        keep N more descriptors than stdio
+    """
+    _create(id, bundle, console_socket, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring)
+    return 0
+
+
+def run(
+    id: str,
+    /,
+    *,
+    bundle: str = ".",
+    console_socket: str = "",
+    pid_file: str = "",
+    detach: bool = False,
+    keep: bool = False,
+    no_subreaper: bool = False,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    preserve_fds: int = 0,
+) -> int:
+    """Create a container and start it.
+
+    -b, --bundle DIR        the bundle; the current directory by default
+    --console-socket PATH   the AF_UNIX socket that gets the terminal
+    --pid-file FILE         write the process's pid here
+    -d, --detach            do not wait for its end
+    --keep                  do not delete it after its end
+    --no-subreaper          do not become the parent of what it leaves
+    --no-pivot              do not use pivot_root
+    --no-new-keyring        keep the caller's session keyring
+    --preserve-fds N        keep N more descriptors than stdio
+    """
+    from veloci.kernel.process import PR_SET_CHILD_SUBREAPER, prctl
+
+    if not detach and not no_subreaper:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    container = _create(
+        id, bundle, console_socket, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring
+    )
+    try:
+        container.start()
+    except BaseException:
+        container.delete(force=True)
+        raise
+    if detach:
+        return 0
+    status = wait(container.saved.pid)
+    if not keep:
+        container.delete(force=True)
+    return status

@@ -1,0 +1,133 @@
+"""The program: options before the command, the command, and its failure in runC's words."""
+
+from __future__ import annotations
+
+import sys
+
+from veloci.cli.options import call
+from veloci.errors import HostError, InvalidInput, VelociError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veloci.runtime.container import Container
+
+_GLOBAL = {"root": True, "log": True, "log-format": True, "debug": False, "rootless": True, "criu": True}
+_PREFIX = {"create": "veloci-runtime create failed: ", "run": "veloci-runtime run failed: ", "exec": "exec failed: "}
+_FAILURE = {"exec": 255}
+# command -> module beside this one, function
+COMMANDS = {
+    "create": ("create", "create"),
+    "delete": ("control", "delete"),
+    "exec": ("exec", "exec_"),
+    "features": ("about", "features"),
+    "help": ("about", "help_"),
+    "kill": ("control", "kill"),
+    "list": ("show", "list_"),
+    "pause": ("control", "pause"),
+    "ps": ("show", "ps"),
+    "resume": ("control", "resume"),
+    "run": ("create", "run"),
+    "spec": ("about", "spec"),
+    "start": ("control", "start"),
+    "state": ("show", "state"),
+    "update": ("update", "update"),
+    "version": ("about", "version"),
+}
+_chosen: dict[str, str] = {}
+
+
+def command(name: str) -> Callable[..., int]:
+    """The function behind the command `name`. Raises InvalidInput if there is none."""
+    if name not in COMMANDS:
+        raise InvalidInput(f"no command {name!r}", hint="veloci-runtime --help", exit_status=3)
+    module, function = COMMANDS[name]
+    found: Callable[..., int] = getattr(__import__(f"veloci.cli.oci.{module}", fromlist=[function]), function)
+    return found
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    name = ""
+    try:
+        rest = _globals(list(sys.argv[1:] if words is None else words))
+        name = rest.pop(0)
+        function = command(name)
+        if name != "exec":  # Go's flags may have one dash: containerd sends -no-subreaper
+            rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
+        if log := _chosen.get("log"):
+            open(log, "ab").close()
+        return call(function, rest, program=f"veloci-runtime {name}")
+    except VelociError as error:
+        return _failed(name, error)
+    except BrokenPipeError:
+        return 141  # as a program that SIGPIPE ended
+    except OSError as error:
+        if error.filename is not None and error.filename == _chosen.get("log"):
+            del _chosen["log"]  # say it to stderr
+        return _failed(name, HostError.unforeseen(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _failed(name: str, error: VelociError) -> int:
+    """Say it as runc's callers look for it. Returns the exit status; runc's is 3 for a command that there is not."""
+    made = name in _PREFIX and str(error).startswith("exec: ")
+    _report(_PREFIX.get(name, "") + ("unable to start container process: " if made else "") + str(error), error.hint)
+    return 3 if error.exit_status == 3 else _FAILURE.get(name, 1)
+
+
+def _globals(words: list[str]) -> list[str]:
+    """Take the options before the command."""
+    _chosen.clear()
+    while words and words[0].startswith("-"):
+        flag, equals, value = words.pop(0).partition("=")
+        option = flag.lstrip("-")
+        if option in ("version", "v"):
+            return ["version"]
+        if option in ("help", "h"):
+            return ["help"]
+        if option not in _GLOBAL:
+            raise InvalidInput("unknown option", where=flag, hint="veloci-runtime --help")
+        if _GLOBAL[option] and not equals:
+            if not words:
+                raise InvalidInput("needs a value", where=flag)
+            value = words.pop(0)
+        _chosen[option] = value
+    return words or ["help"]
+
+
+def _report(message: str, hint: str) -> None:
+    """To the log as logrus writes it, and in one line to stderr."""
+    from time import gmtime, strftime
+
+    from veloci.spec.document import dumps
+
+    message = "".join(c if c.isprintable() else "; " if c == "\n" else f"\\x{ord(c):02x}" for c in message)
+    if log := _chosen.get("log"):
+        time = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
+        if _chosen.get("log-format") == "json":
+            line = dumps({"level": "error", "msg": message, "time": time})
+        else:
+            quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+            line = f'time="{time}" level=error msg="{quoted}"'.encode()
+        with open(log, "ab") as file:
+            file.write(line + b"\n")
+    print(message if log else f"veloci-runtime: {message}", file=sys.stderr)
+    if hint and not log:
+        print(f"  try: {hint}", file=sys.stderr)
+
+
+def root() -> str:
+    """The directory of all containers' state."""
+    from veloci.runtime.container import ROOT
+
+    return _chosen.get("root") or ROOT
+
+
+def load(id: str) -> Container:
+    """The container `id`. Raises NotFound, InvalidInput."""
+    from veloci.runtime.container import Container
+
+    return Container.load(id, root=root())

@@ -1,0 +1,71 @@
+"""`state`, `list` and `ps`."""
+
+from __future__ import annotations
+
+import sys
+
+from veloci.cli.oci.main import load, root
+from veloci.errors import InvalidInput
+from veloci.spec.document import dumps
+
+
+def state(id: str, /) -> int:
+    """Print a container's state as JSON."""
+    owner = ""
+    found = {**load(id).state(), "owner": owner}
+    sys.stdout.write(dumps(found, indent=2).decode())
+    return 0
+
+
+def list_(*, format: str = "table", quiet: bool = False) -> int:
+    """List the containers.
+
+    -f, --format FORMAT  table or json
+    -q, --quiet          IDs only
+    """
+    from veloci.runtime.container import Container
+
+    found = [{**container.state(), "owner": _owner(container.saved.owner)} for container in Container.list(root())]
+    if quiet:
+        sys.stdout.write("".join(f"{each['id']}\n" for each in found))
+        return 0
+    if format == "json":
+        sys.stdout.write(dumps(found or None).decode() + "\n")
+        return 0
+    if format != "table":
+        raise InvalidInput("invalid format option", where="--format", hint="table or json")
+    rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
+    rows += [tuple(str(each[key]) for key in ("id", "pid", "status", "bundle", "created", "owner")) for each in found]
+    widths = [max(12, *(len(row[column]) + 3 for row in rows)) for column in range(6)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
+        sys.stdout.write("".join([*cells, row[5]]) + "\n")
+    return 0
+
+
+def _owner(uid: int) -> str:
+    try:
+        with open("/etc/passwd", encoding="utf-8") as file:
+            lines = (line.split(":") for line in file)
+            return next((line[0] for line in lines if len(line) > 2 and line[2] == str(uid)), f"#{uid}")
+    except OSError:
+        return f"#{uid}"
+
+
+def ps(id: str, /, *arguments: str, format: str = "table") -> int:
+    """Show a container's processes.
+
+    -f, --format FORMAT  table (what ps -ef shows of them) or json (their pids)
+    """
+    pids = load(id).group.pids()
+    if format == "json":
+        sys.stdout.write(dumps(pids).decode() + "\n")
+        return 0
+    import subprocess
+
+    shown = subprocess.run(["ps", *(arguments or ("-ef",))], capture_output=True, text=True, check=True)
+    header, *lines = shown.stdout.splitlines()
+    column = header.split().index("PID")
+    wanted = {str(pid) for pid in pids}
+    sys.stdout.write("\n".join([header, *(line for line in lines if line.split()[column] in wanted)]) + "\n")
+    return 0
