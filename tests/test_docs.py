@@ -50,7 +50,7 @@ def usage(name):
 
 def options(known):
     """(names, placeholder, description) of every option line in a command's help."""
-    for line in inspect.getdoc(known.command).splitlines():
+    for line in known.text().splitlines():
         if line.startswith("-"):
             left, _, text = line.partition("  ")
             words = left.replace("=", " ").split()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.registry.credentials import Credentials
+
 
 def login(
     registry: str = "docker.io",
@@ -10,67 +14,109 @@ def login(
     username: str | None = None,
     password: str | None = None,
     password_stdin: bool = False,
-    tls_verify: bool = True,
+    get_login: bool = False,
+    authfile: str | None = None,
+    cert_dir: str | None = None,
+    tls_verify: bool | None = None,
 ) -> int:
     """Check a name and password at a registry, and remember them as docker does.
 
-    They are kept in ~/.docker/config.json ($DOCKER_CONFIG), or by the credential helper that it names.
+    They are kept in FILE, $REGISTRY_AUTH_FILE or ~/.docker/config.json ($DOCKER_CONFIG), or by the
+    credential helper that it names. Without a name, the login that is known already is checked. A
+    registry that gives an identity token for the password has that kept instead.
 
     -u, --username NAME      the name; asked for if it is missing
     -p, --password PASSWORD  the password; everyone on the host can read it here: prefer --password-stdin
     --password-stdin         read the password from standard input
+    --get-login              print the name that is known, and do no more
+    --authfile FILE          where names and passwords are
+    --cert-dir DIR           the directory with certificates *.crt, *.cert and *.key, instead of certs.d
     --tls-verify=false       take any certificate, and plain HTTP
     """
-    from veloci.registry.credentials import Credentials, keep
-    from veloci.registry.session import Session
+    from veloci.cli import sessions
 
-    host = _host(registry)
-    name, secret = _asked(username, password, stdin=password_stdin)
-    credentials = Credentials(name, secret)
-    session = Session(credentials=credentials, tls_verify=tls_verify)
-    auth = session.auth(host, "")
-    with session.request("GET", f"{session.origin(host)}/v2/", auth=auth, scope="", where=host):
+    host = sessions.registry(registry)
+    if get_login:
+        print(_known(host, authfile).name)
+        return 0
+    session = sessions.opened(None, "", tls_verify, authfile=authfile, cert_dir=cert_dir)
+    credentials, new = _asked(host, username, password, authfile, stdin=password_stdin)
+    from veloci.registry.configuration import Endpoint
+
+    auth = session.login(Endpoint(host, ""), credentials)
+    with session.request("GET", f"{auth.origin}/v2/", auth=auth, scope="", where=host):
         pass
-    keep(host, credentials)
+    if new:
+        from veloci.registry.credentials import keep
+
+        place = keep(host, credentials, authfile=authfile, identity=auth.identity)
+        if "/" in place:
+            sessions.warn(f"the login is kept unencrypted in {place}; credsStore there names a helper that does better")
     print("Login Succeeded")
     return 0
 
 
-def logout(registry: str = "docker.io", /) -> int:
-    """Forget the name and password of a registry."""
-    from veloci.registry.credentials import forget
+def logout(registry: str = "docker.io", /, *, all: bool = False, authfile: str | None = None) -> int:
+    """Forget the name and password of a registry, in every file where they are looked for.
 
-    host = _host(registry)
-    print(f"Removing login credentials for {host}" if forget(host) else f"Not logged in to {host}")
+    -a, --all        of every registry
+    --authfile FILE  where names and passwords are
+    """
+    from veloci.cli.sessions import registry as host_of
+    from veloci.registry.credentials import forget, known
+
+    if all:
+        for entry in known(authfile=authfile):
+            forget(host_of(entry), authfile=authfile)
+        print("Removed login credentials for all registries")
+        return 0
+    host = host_of(registry)
+    there = forget(host, authfile=authfile)
+    print(f"Removing login credentials for {host}" if there else f"Not logged in to {host}")
     return 0
 
 
-def _host(text: str) -> str:
-    """The registry's host and port of what the user wrote, perhaps an address. Raises InvalidInput."""
-    from veloci.spec.reference import Reference
+def _known(host: str, authfile: str | None) -> Credentials:
+    """The login that is known. Raises NotFound."""
+    from veloci.errors import NotFound
+    from veloci.registry.configuration import load
+    from veloci.registry.credentials import find
 
-    host = text.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    if host in ("docker.io", "index.docker.io", "registry-1.docker.io"):
-        return "docker.io"
-    if "." not in host and ":" not in host and host != "localhost":
-        from veloci.errors import InvalidInput
-
-        raise InvalidInput(f"{text!r} is not a registry's host", hint="HOST[:PORT]")
-    return Reference.parse(f"{host}/x").registry
+    found = find(host, authfile=authfile, helpers=load().helpers)
+    if found is None:
+        raise NotFound(f"not logged in to {host}", hint=f"veloci login {host}")
+    return found
 
 
-def _asked(username: str | None, password: str | None, *, stdin: bool) -> tuple[str, str]:
-    """The name and the password, from options, standard input or the terminal. Raises InvalidInput."""
+def _asked(
+    host: str, username: str | None, password: str | None, authfile: str | None, *, stdin: bool
+) -> tuple[Credentials, bool]:
+    """Name and password, from options, standard input, what is known or the terminal, and whether they are new.
+
+    Raises InvalidInput.
+    """
     import sys
 
-    from veloci.errors import InvalidInput
+    from veloci.cli.sessions import warn
+    from veloci.errors import InvalidInput, NotFound
+    from veloci.registry.credentials import Credentials
 
     if stdin:
         if password is not None:
             raise InvalidInput("--password and --password-stdin are mutually exclusive", where="--password-stdin")
         if username is None:
             raise InvalidInput("must provide --username with --password-stdin", where="--password-stdin")
-        return username, sys.stdin.readline(65536).rstrip("\r\n")
+        return Credentials(username, sys.stdin.readline(65536).rstrip("\r\n")), True
+    if password is not None:
+        warn("--password shows the password to everyone on this host; use --password-stdin")
+    if username is None and password is None:
+        try:
+            found = _known(host, authfile)
+        except NotFound:
+            pass
+        else:
+            print(f"Authenticating with existing credentials for {host}", flush=True)
+            return found, False
     if username is None or password is None:
         if not sys.stdin.isatty():
             raise InvalidInput(
@@ -81,4 +127,4 @@ def _asked(username: str | None, password: str | None, *, stdin: bool) -> tuple[
 
         username = username or input("Username: ")
         password = password if password is not None else getpass("Password: ")
-    return username, password
+    return Credentials(username, password), True

@@ -48,9 +48,9 @@ class Usage:
             if hasattr(group, "_fields"):
                 self.groups[name] = group
             else:
-                self.kinds[name] = str(kinds[name])
+                self.kinds[name] = str(kinds[name]).removesuffix(" | None")
         for group in self.groups.values():
-            self.kinds |= {name: str(kind) for name, kind in group.__annotations__.items()}
+            self.kinds |= {name: str(kind).removesuffix(" | None") for name, kind in group.__annotations__.items()}
         self.rest = code.co_varnames[end] if code.co_flags & 0x04 else ""  # CO_VARARGS: it has a *rest
         self.flags = {f"--{_spelled(name)}": name for name in self.kinds}
         for words in _option_lines(self.text()):

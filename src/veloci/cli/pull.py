@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options are read from it
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.engine.engine import Engine
@@ -16,7 +18,7 @@ def pull(
     all_tags: bool = False,
     platform: str | None = None,
     quiet: bool = False,
-    tls_verify: bool = True,
+    registry: RegistryOptions,
 ) -> int:
     """Download an image from a registry.
 
@@ -26,16 +28,15 @@ def pull(
     -a, --all-tags         download every tag of the repository
     --platform OS/ARCH     the image for this platform, not for this machine's
     -q, --quiet            print the name only
-    --tls-verify=false     take any certificate, and plain HTTP (which a loopback registry may speak anyway)
     """
+    from veloci.cli.sessions import session as session_of
     from veloci.engine.engine import Engine
     from veloci.errors import InvalidInput
     from veloci.registry.client import Repository
-    from veloci.registry.session import Session
     from veloci.spec.reference import Reference
 
     reference = Reference.parse(name)
-    engine, session = Engine(), Session(tls_verify=tls_verify)
+    engine, session = Engine(), session_of(registry)
     if not all_tags:
         if not (reference.tag or reference.digest or quiet):
             print("Using default tag: latest")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options are read from it
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.engine.engine import Engine
@@ -16,7 +18,7 @@ def push(
     all_tags: bool = False,
     format: str | None = None,
     quiet: bool = False,
-    tls_verify: bool = True,
+    registry: RegistryOptions,
 ) -> int:
     """Upload an image to a registry.
 
@@ -26,20 +28,19 @@ def push(
     -a, --all-tags      upload every tag of the repository that is here
     --format FORMAT     oci, or docker (v2s2): Docker version 2 schema 2 (default: what the image is)
     -q, --quiet         print the name only
-    --tls-verify=false  take any certificate, and plain HTTP (which a loopback registry may speak anyway)
     """
     from veloci.cli.copy import wanted_format
     from veloci.cli.progress import progress
+    from veloci.cli.sessions import session
     from veloci.engine.engine import Engine
     from veloci.engine.tasks import parallel
-    from veloci.registry.session import Session
     from veloci.spec.reference import Reference
     from veloci.transport.exchange import push
 
     reference = Reference.parse(name)
     if not (reference.tag or all_tags or quiet):
         print("Using default tag: latest")
-    engine, session, to = Engine(), Session(tls_verify=tls_verify), wanted_format(format)
+    engine, opened, to = Engine(), session(registry), wanted_format(format)
     images = _tags(engine, reference) if all_tags else [_here(engine, reference.with_default_tag())]
     if not quiet:
         print(f"The push refers to repository [{reference.registry}/{reference.repository}]", flush=True)
@@ -50,7 +51,7 @@ def push(
                 engine.names,
                 descriptor,
                 tagged,
-                session=session,
+                session=opened,
                 format=to,
                 progress=told,
                 parallel=parallel,

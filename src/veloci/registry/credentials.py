@@ -6,20 +6,22 @@ https://docs.docker.com/reference/cli/docker/login/ and containers-auth.json(5)
 from __future__ import annotations
 
 import os
-import subprocess
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from contextlib import contextmanager, suppress
 
-from veloci.errors import Denied, HostError, InvalidInput
-from veloci.spec.document import dumps, loads
+from veloci.errors import HostError, InvalidInput
+from veloci.registry import helpers as programs
+from veloci.spec.document import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
 DOCKER_KEY = "https://index.docker.io/v1/"  # under which docker keeps docker.io
-_MISSING = "credentials not found"  # how every helper begins to say that it has none
+TOKEN = "<token>"  # noqa: S105 -- the name that stands for an identity token
+FILES = "containers-auth.json"  # registries.conf's name for the files among the helpers
 
 
 class Credentials:
@@ -31,7 +33,7 @@ class Credentials:
     @property
     def is_token(self) -> bool:
         """Whether the secret is an OAuth2 refresh token."""
-        return self.name == "<token>"
+        return self.name == TOKEN
 
     @property
     def basic(self) -> str:
@@ -47,15 +49,26 @@ def parse(text: str) -> Credentials:
     return Credentials(name, secret)
 
 
-def find(registry: str, repository: str = "") -> Credentials | None:
+def find(
+    registry: str, repository: str = "", *, authfile: str | None = None, helpers: Sequence[str] = ()
+) -> Credentials | None:
     """What the user's files say for a registry, the entry of the longest prefix of `repository` first.
 
+    authfile: the only file to read. helpers: what registries.conf says to ask, in order, FILES for the files.
     Raises InvalidInput for a file that cannot be read, Denied when a credential helper fails.
     """
-    for path in files():
+    for helper in helpers or (FILES,):
+        found = _in_files(registry, repository, authfile) if helper == FILES else _ask(helper, registry)
+        if found:
+            return found
+    return None
+
+
+def _in_files(registry: str, repository: str, authfile: str | None) -> Credentials | None:
+    for path in files(authfile):
         document = _read(path)
-        helper = document.get("credHelpers", {}).get(registry) or document.get("credsStore")
-        if helper and (found := _ask(str(helper), registry)):
+        helper = _helper(document, registry)
+        if helper and (found := _ask(helper, registry)):
             return found
         for key in _keys(registry, repository):
             entry = document.get("auths", {}).get(key)
@@ -64,54 +77,80 @@ def find(registry: str, repository: str = "") -> Credentials | None:
     return None
 
 
-def files() -> Iterator[str]:
-    """The files that may hold credentials, the first to ask first."""
+def files(authfile: str | None = None) -> Iterator[str]:
+    """The files that may hold credentials, the first to ask first; one that was chosen is the only one."""
     home = os.environ.get("HOME", "/")
-    if chosen := os.environ.get("REGISTRY_AUTH_FILE"):
+    chosen = authfile or os.environ.get("REGISTRY_AUTH_FILE")
+    if chosen:
         yield chosen
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.geteuid()}"
-    yield f"{runtime}/containers/auth.json" if "XDG_RUNTIME_DIR" in os.environ else f"{runtime}/auth.json"
+        return
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    yield f"{runtime}/containers/auth.json" if runtime else f"/run/containers/{os.geteuid()}/auth.json"
     yield f"{os.environ.get('XDG_CONFIG_HOME') or home + '/.config'}/containers/auth.json"
-    yield docker_file()
+    yield f"{os.environ.get('DOCKER_CONFIG') or home + '/.docker'}/config.json"
 
 
-def docker_file() -> str:
-    """Docker's file, where `login` writes."""
-    return f"{os.environ.get('DOCKER_CONFIG') or os.environ.get('HOME', '/') + '/.docker'}/config.json"
+def written(authfile: str | None = None) -> str:
+    """The file where `login` writes: the chosen one, else docker's."""
+    *_, last = files(authfile)
+    return last
 
 
-def keep(registry: str, credentials: Credentials) -> str:
-    """Remember the credentials as docker does, with its credential helper if one is set. Returns where they are."""
-    path = docker_file()
-    document = _read(path)
-    helper = document.get("credHelpers", {}).get(registry) or document.get("credsStore")
-    if helper:
-        entry = {"ServerURL": _key(registry), "Username": credentials.name, "Secret": credentials.secret}
-        _helper(str(helper), "store", dumps(entry))
-        return f"docker-credential-{helper}"
-    secret = b64encode(f"{credentials.name}:{credentials.secret}".encode()).decode()
-    document.setdefault("auths", {})[_key(registry)] = {"auth": secret}
-    _write(path, document)
-    return path
+def keep(
+    registry: str, credentials: Credentials, *, authfile: str | None = None, identity: str = ""
+) -> str:
+    """Remember the credentials as docker does, with its credential helper if one is set.
+
+    identity: a token that stands for the password, which is then not kept. Returns where they are now: a file, in
+    the open, or a helper's program. Raises InvalidInput, HostError, Denied.
+    """
+    path = written(authfile)
+    name = TOKEN if identity else credentials.name
+    with _changing(path) as document:
+        helper = _helper(document, registry)
+        if helper:
+            programs.store(helper, _key(registry), name, identity or credentials.secret)
+            entry = {}
+        else:
+            secret = f"{credentials.name}:{'' if identity else credentials.secret}"
+            entry = {"auth": b64encode(secret.encode()).decode(), **({"identitytoken": identity} if identity else {})}
+        auths = {**document.get("auths", {}), _key(registry): entry}
+        document["auths"] = dict(sorted(auths.items()))
+    return f"docker-credential-{helper}" if helper else path
 
 
-def forget(registry: str) -> bool:
+def forget(registry: str, *, authfile: str | None = None) -> bool:
     """Remove what is known of a registry. Returns whether there was anything."""
     there = False
-    for path in files():
+    for path in files(authfile):
         document = _read(path)
-        helper = document.get("credHelpers", {}).get(registry) or document.get("credsStore")
-        if helper and _ask(str(helper), registry):
-            _helper(str(helper), "erase", _key(registry).encode())
+        helper = _helper(document, registry)
+        if helper and _ask(helper, registry):
+            programs.erase(helper, _key(registry))
             there = True
-        auths = document.get("auths", {})
-        found = [key for key in _keys(registry, "") if key in auths]
-        for key in found:
-            del auths[key]
-        if found:
-            _write(path, document)
+        if any(key in document.get("auths", {}) for key in _keys(registry, "")):
             there = True
+            with _changing(path) as changed:
+                for key in _keys(registry, ""):
+                    changed.get("auths", {}).pop(key, None)
     return there
+
+
+def known(*, authfile: str | None = None) -> list[str]:
+    """Every registry that the file where `login` writes has an entry for, as it is written there."""
+    return sorted(_read(written(authfile)).get("auths", {}))
+
+
+def _helper(document: dict[str, Any], registry: str) -> str:
+    """The helper that a file names for a registry, "" if it names none."""
+    named = document.get("credHelpers", {})
+    key = next((key for key in _keys(registry, "") if key in named), "")
+    return str(named.get(key) or document.get("credsStore") or "")
+
+
+def _ask(helper: str, registry: str) -> Credentials | None:
+    found = programs.get(helper, _key(registry))
+    return Credentials(*found) if found else None
 
 
 def _key(registry: str) -> str:
@@ -152,7 +191,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def _decoded(entry: dict[str, Any], path: str) -> Credentials | None:
     if token := entry.get("identitytoken"):
-        return Credentials("<token>", str(token))
+        return Credentials(TOKEN, str(token))
     if entry.get("username"):
         return Credentials(str(entry["username"]), str(entry.get("password", "")))
     if not entry.get("auth"):
@@ -164,47 +203,36 @@ def _decoded(entry: dict[str, Any], path: str) -> Credentials | None:
     return Credentials(name, secret.rstrip("\0"))
 
 
-def _write(path: str, document: dict[str, Any]) -> None:
+@contextmanager
+def _changing(path: str) -> Iterator[dict[str, Any]]:
+    """The file's document, to be changed in the block; written whole at its end, in docker's form.
+
+    Others who log in at the same time wait: no entry is lost.
+    """
+    from fcntl import LOCK_EX, flock
+    from json import dumps
+
+    path = os.path.realpath(path)
     directory = os.path.dirname(path)
     aside = f"{directory}/.config-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError("keep credentials", error, where=path) from error
+    try:
+        flock(lock, LOCK_EX)
+        document = _read(path)
+        yield document
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(file, "wb") as out:
-            out.write(dumps(document, indent=4) + b"\n")
+            out.write(dumps(document, indent="\t", ensure_ascii=False).encode())
             out.flush()
             os.fsync(file)
         os.rename(aside, path)
     except OSError as error:
         raise HostError("keep credentials", error, where=path) from error
-
-
-def _ask(helper: str, registry: str) -> Credentials | None:
-    """What a helper knows. Its failure is an error: without it another's credentials could be sent (CVE-2021-41092)."""
-    answer = _helper(helper, "get", _key(registry).encode())
-    if answer is None:
-        return None
-    try:
-        entry = loads(answer)
-        return Credentials(entry["Username"], entry["Secret"])
-    except (ValueError, KeyError, TypeError):
-        raise Denied("its answer is no credentials", where=f"docker-credential-{helper}") from None
-
-
-def _helper(helper: str, verb: str, data: bytes) -> bytes | None:
-    """Run `docker-credential-HELPER VERB`. None if it has no such credentials. Raises Denied."""
-    program = f"docker-credential-{helper}"
-    if "/" in helper:
-        raise InvalidInput(f"{helper!r} is no credential helper's name")
-    try:
-        done = subprocess.run([program, verb], input=data, capture_output=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = "took more than a minute" if isinstance(error, subprocess.TimeoutExpired) else "cannot be run"
-        hint = "install it, or remove credsStore from the configuration"
-        raise Denied(f"the credential helper {reason}", where=program, hint=hint) from None
-    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-    if done.returncode and said.startswith(_MISSING):
-        return None
-    if done.returncode:
-        raise Denied(f"the credential helper failed: {said[:200]}", where=program)
-    return done.stdout
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+        os.close(lock)

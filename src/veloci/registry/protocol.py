@@ -117,3 +117,12 @@ def page(items: Iterable[str], *, count: int, last: str) -> tuple[list[str], boo
                 return found, True
             found.append(item)
     return found, False
+
+
+def warnings(headers: Iterable[str]) -> list[str]:
+    """What Warning headers say: of code 299 and agent `-`, as the specification has them; others mean nothing.
+
+    https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#warnings
+    """
+    said = re.findall(r'299 - "((?:[^"\\]|\\.){1,1024})"', ", ".join(headers)[: 64 << 10])
+    return list(dict.fromkeys(re.sub(r"\\(.)", r"\1", text)[:500] for text in said))[:8]

@@ -1,4 +1,4 @@
-"""HTTP as registries need it: the only place that makes connections, so that every check is on every path.
+"""HTTP as registries need it: every request goes through here, so that every check is on every path.
 
 Retries what may pass (429, 5xx, cut connections) with back-off and jitter; follows redirects
 without taking credentials to another origin; bounds documents; times out on stalls, not on length.
@@ -6,45 +6,45 @@ without taking credentials to another origin; bounds documents; times out on sta
 
 from __future__ import annotations
 
-import ssl
 from contextlib import contextmanager
 from random import uniform
 from time import sleep
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from urllib3 import PoolManager, Retry, Timeout, disable_warnings
-from urllib3.exceptions import (
-    HTTPError,
-    InsecureRequestWarning,
-    LocationParseError,
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    SSLError,
-)
-from urllib3.exceptions import (
-    TimeoutError as SilentError,
-)
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
-from veloci.errors import Denied, InvalidInput, Unavailable, VelociError
+from veloci.errors import InvalidInput, Unavailable, VelociError
 from veloci.registry import protocol
-from veloci.registry.auth import Auth, is_inner, is_loopback
+from veloci.registry.answers import (
+    check_target,
+    document,
+    is_plain,
+    joined,
+    passing,
+    refused,
+    release,
+    same_origin,
+    unreachable,
+)
+from veloci.registry.auth import Auth
+from veloci.registry.connections import CONNECT, STALL, Connections
+from veloci.registry.inner import is_loopback, leads_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from urllib3 import BaseHTTPResponse
 
+    from veloci.registry.configuration import Configuration, Endpoint
     from veloci.registry.credentials import Credentials
+    from veloci.spec.reference import Reference
 
 TRIES = 5
-FIRST_WAIT, LONGEST_WAIT = 0.3, 30.0  # seconds between tries
+FIRST_WAIT, LONGEST_WAIT = 0.3, 60.0  # seconds between tries
 REDIRECTS = 8
-CONNECT, STALL = 10.0, 60.0  # seconds to connect; of silence
-SMALL = 64 << 10  # bytes of an unread body that are read, so that the connection can serve again
-AGENT = "veloci"
+HUB = "registry-1.docker.io"  # where docker.io is
 _REDIRECT = (301, 302, 303, 307, 308)
 _LATER = (429, 500, 502, 503, 504)
 
@@ -52,55 +52,95 @@ _LATER = (429, 500, 502, 503, 504)
 class Session:
     """Connections to registries, shared by all repositories that one command deals with.
 
-    credentials: for every registry; None looks them up in the user's files. tls_verify: False
-    takes any certificate, and plain HTTP where there is no TLS. wait: the first pause before a retry.
+    credentials: for the registries themselves, not their mirrors; None looks them up in the user's files, or in
+    `authfile` alone. tls_verify: False takes any certificate, and plain HTTP where there is no TLS; True does not,
+    whatever registries.conf says; None does what it says. cert_dir: where certificates are, instead of certs.d.
+    configuration: where images come from; None reads registries.conf and daemon.json. warn: is told in one line
+    what a registry warns of, once. uploads: a directory that remembers interrupted uploads; None: they begin anew.
+    wait: the first pause before a retry; stall: how long the other side may be silent; both in seconds.
     """
 
     def __init__(
-        self, *, credentials: Credentials | None = None, tls_verify: bool = True, wait: float = FIRST_WAIT
+        self,
+        *,
+        credentials: Credentials | None = None,
+        authfile: str | None = None,
+        tls_verify: bool | None = None,
+        cert_dir: str | None = None,
+        configuration: Configuration | None = None,
+        warn: Callable[[str], None] | None = None,
+        uploads: str | None = None,
+        wait: float = FIRST_WAIT,
+        stall: float = STALL,
     ) -> None:
-        self._given, self._verify, self.wait = credentials, tls_verify, wait
+        self._given, self._authfile, self._verify = credentials, authfile, tls_verify
+        self.wait, self.stall, self.uploads = wait, stall, uploads
+        self._configuration, self._warn = configuration, warn
+        self._connections = Connections(cert_dir=cert_dir, stall=stall)
         self._origins: dict[str, str] = {}
+        self._insecure: set[str] = set()  # host:port whose certificate does not matter
+        self._inner: dict[str, bool] = {}
         self._auths: dict[tuple[str, str], Auth] = {}
-        context = ssl.create_default_context()
-        if not tls_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            disable_warnings(InsecureRequestWarning)  # it is what the user asked for
-        self._pool = PoolManager(
-            maxsize=8, retries=Retry(0, redirect=False, raise_on_status=False), ssl_context=context
-        )
+        self._warned: set[str] = set()
 
-    def origin(self, registry: str) -> str:
+    @property
+    def configuration(self) -> Configuration:
+        """registries.conf and the like, read when they are first needed. Raises InvalidInput."""
+        if self._configuration is None:
+            from veloci.registry.configuration import load
+
+            self._configuration = load()
+        return self._configuration
+
+    def endpoints(self, reference: Reference) -> tuple[Endpoint, ...]:
+        """Where to look for a repository, the registry itself last. Raises Denied if it is blocked, InvalidInput."""
+        return self.configuration.endpoints(reference)
+
+    def origin(self, registry: str, *, insecure: bool = False) -> str:
         """`https://HOST[:PORT]` of a registry; http only for this machine's, or without verification."""
         known = self._origins.get(registry)
         if known:
             return known
-        host = "registry-1.docker.io" if registry == "docker.io" else registry
-        name = urlsplit(f"//{host}").hostname or ""
+        host = HUB if registry == "docker.io" else registry
+        insecure = self._verify is False or (insecure and self._verify is None)
+        if insecure:
+            self._insecure.add(host)
         found = f"https://{host}"
-        if is_loopback(name) or not self._verify:
+        if insecure or is_loopback(urlsplit(f"//{host}").hostname or ""):
             try:
-                self._once("GET", f"{found}/v2/", None, {}, Timeout(CONNECT, read=CONNECT)).close()
+                brief = Timeout(CONNECT, read=min(CONNECT, self.stall))
+                self._once("GET", f"{found}/v2/", None, {}, timeout=brief).close()
             except HTTPError as error:
-                if is_plain(error):
-                    found = f"http://{host}"
-                else:
+                if not is_plain(error):
                     raise unreachable(error, host) from None
+                found = f"http://{host}"
         self._origins[registry] = found
         return found
 
-    def auth(self, registry: str, repository: str) -> Auth:
-        """What is known of us at a registry."""
-        key = registry, repository
+    def auth(self, endpoint: Endpoint) -> Auth:
+        """What is known of us at an endpoint."""
+        key = endpoint.registry, endpoint.repository
         if key not in self._auths:
-            credentials = self._given
-            if credentials is None:
+            credentials = None if endpoint.mirror else self._given
+            stored = credentials is None
+            if stored:
                 from veloci.registry.credentials import find
 
-                credentials = find(registry, repository)
-            self._auths[key] = Auth(self.origin(registry), credentials, self._ask)
+                credentials = find(*key, authfile=self._authfile, helpers=self.configuration.helpers)
+            origin = self.origin(endpoint.registry, insecure=endpoint.insecure)
+            self._auths[key] = Auth(origin, credentials, self._asker(origin), stored=stored, warn=self.warn)
         return self._auths[key]
+
+    def login(self, endpoint: Endpoint, credentials: Credentials) -> Auth:
+        """As `auth`, for credentials that are to be checked; its `identity` is then the token to keep instead."""
+        origin = self.origin(endpoint.registry, insecure=endpoint.insecure)
+        return Auth(origin, credentials, self._asker(origin), lasting=True)
+
+    def warn(self, text: str) -> None:
+        """Tell a warning, once."""
+        if self._warn and text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
 
     @contextmanager
     def request(
@@ -123,17 +163,24 @@ class Session:
         response = self._answered(method, url, auth, scope, headers or {}, body, where)
         try:
             if response.status not in ok:
-                raise refused(response, where, urlsplit(auth.origin).netloc)
+                raise refused(response, where, auth.host)
             yield response
         finally:
             release(response)
 
     def send(
         self, method: str, url: str, *, auth: Auth, scope: str, headers: dict[str, str], body: Iterable[bytes]
-    ) -> BaseHTTPResponse:
-        """One try of a request with a streamed body: it cannot be repeated here. Raises urllib3's HTTPError."""
-        patient = Timeout(STALL, read=5 * STALL)  # the registry may hash it all before it answers
-        return self._once(method, url, body, self._signed(headers, url, auth, scope), patient)
+    ) -> tuple[BaseHTTPResponse, str | None]:
+        """One try of a request with a streamed body: it cannot be repeated here. Raises urllib3's HTTPError.
+
+        Returns the answer, and the Authorization that was sent.
+        """
+        patient = Timeout(self.stall, read=5 * self.stall)  # the registry may hash it all before it answers
+        used = self._signature(url, auth, scope)
+        headers = {**headers, "Authorization": used} if used else headers
+        response = self._once(method, url, body, headers, timeout=patient, origin=auth.origin)
+        self._heed(response, auth)
+        return response, used
 
     def _answered(
         self, method: str, url: str, auth: Auth, scope: str, headers: dict[str, str], body: bytes | None, where: str
@@ -142,22 +189,25 @@ class Session:
         redirects = challenges = failures = 0
         host = urlsplit(url).netloc
         while True:
+            used = self._signature(url, auth, scope)
+            signed = {**headers, "Authorization": used} if used else headers
             try:
-                response = self._once(method, url, body, self._signed(headers, url, auth, scope))
+                response = self._once(method, url, body, signed, origin=auth.origin)
             except HTTPError as error:
                 failures += 1
                 if failures >= TRIES or not passing(error):
                     raise unreachable(error, host, where) from None
                 self.pause(failures, None)
                 continue
+            self._heed(response, auth)
             last = True
             try:
-                if response.status in _REDIRECT and method in ("GET", "HEAD"):
+                if response.status in _REDIRECT and (method in ("GET", "HEAD") or response.status > 303):
                     redirects += 1
                     last, url = False, self._redirected(response, url, auth, redirects, where)
                 elif response.status == 401 and challenges < 2 and same_origin(url, auth.origin):
                     challenges += 1
-                    last = not auth.learn(response.headers.get("WWW-Authenticate"), scope)
+                    last = not auth.learn(response.headers.get("WWW-Authenticate"), scope, used)
                 elif response.status in _LATER and failures + 1 < TRIES:
                     failures += 1
                     last = False
@@ -168,16 +218,26 @@ class Session:
                 return response
             release(response)
             if response.status in _LATER:
-                self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")))
+                self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")), host, where)
 
-    def pause(self, failures: int, asked: float | None) -> None:
-        """Wait before the next try: what the registry asked for, or twice as long as the last time, with jitter."""
-        seconds = self.wait * 2 ** (failures - 1)
-        sleep(min(LONGEST_WAIT, asked if asked is not None else uniform(seconds / 2, seconds)))  # noqa: S311 -- jitter
+    def pause(self, failures: int, asked: float | None, host: str = "", where: str = "") -> None:
+        """Wait before the next try: what the registry at `host` asked for, or twice as long as the last time.
 
-    def _signed(self, headers: dict[str, str], url: str, auth: Auth, scope: str) -> dict[str, str]:
-        value = auth.header(scope) if same_origin(url, auth.origin) else None
-        return {**headers, "Authorization": value} if value else headers
+        With jitter. Raises Unavailable if it asked for longer than anybody would wait.
+        """
+        if asked is not None and asked > LONGEST_WAIT:
+            error = Unavailable(f"{host} asks to come back in {asked:.0f} s", where=where, hint="try again then")
+            error.retry_after = asked
+            raise error
+        seconds = min(LONGEST_WAIT, self.wait * 2 ** (failures - 1))
+        sleep(asked if asked is not None else uniform(seconds / 2, seconds))  # noqa: S311 -- jitter
+
+    def _heed(self, response: BaseHTTPResponse, auth: Auth) -> None:
+        for text in protocol.warnings(response.headers.getlist("Warning")):
+            self.warn(f"{auth.host} says: {text}")
+
+    def _signature(self, url: str, auth: Auth, scope: str) -> str | None:
+        return auth.header(scope) if same_origin(url, auth.origin) else None
 
     def _redirected(self, response: BaseHTTPResponse, url: str, auth: Auth, count: int, where: str) -> str:
         target = joined(url, response.headers.get("Location", ""), where)
@@ -186,22 +246,27 @@ class Session:
         check_target(target, auth.origin, where)
         return target
 
-    def _ask(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        """A token's answer: no redirect, a bounded body, three tries."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                response = self._once(method, url, body, headers)
+    def _asker(self, origin: str) -> Callable[[str, str, bytes | None, dict[str, str]], tuple[int, bytes]]:
+        """What fetches a token for the registry at `origin`: no redirect, a bounded body, some tries."""
+
+        def ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+            host = urlsplit(url).netloc
+            for attempt in range(1, TRIES + 1):
                 try:
-                    if response.status not in _LATER or attempt == TRIES:
-                        return response.status, document(response, urlsplit(url).netloc)
-                finally:
-                    release(response)
-                self.pause(attempt, protocol.retry_after(response.headers.get("Retry-After")))
-            except HTTPError as error:
-                if attempt == TRIES or not passing(error):
-                    raise unreachable(error, urlsplit(url).netloc) from None
-                self.pause(attempt, None)
-        raise AssertionError("unreachable")
+                    response = self._once(method, url, body, headers, origin=origin)
+                    try:
+                        if response.status not in _LATER or attempt == TRIES:
+                            return response.status, document(response, host)
+                    finally:
+                        release(response)
+                    self.pause(attempt, protocol.retry_after(response.headers.get("Retry-After")), host)
+                except HTTPError as error:
+                    if attempt == TRIES or not passing(error):
+                        raise unreachable(error, host) from None
+                    self.pause(attempt, None)
+            raise AssertionError("unreachable")
+
+        return ask
 
     def _once(
         self,
@@ -209,114 +274,21 @@ class Session:
         url: str,
         body: bytes | Iterable[bytes] | None,
         headers: dict[str, str],
+        *,
         timeout: Timeout | None = None,
+        origin: str = "",
     ) -> BaseHTTPResponse:
-        try:
-            return self._pool.request(
-                method,
-                url,
-                body=body,
-                headers={"User-Agent": AGENT, "Accept-Encoding": "identity", **headers},
-                timeout=timeout or Timeout(CONNECT, read=STALL),
-                preload_content=False,
-                redirect=False,
-                decode_content=False,
-            )
-        except MaxRetryError as error:
-            if isinstance(error.reason, HTTPError):
-                raise error.reason from error.reason.__cause__
-            raise
-        except (LocationParseError, UnicodeError, ValueError) as error:
-            raise InvalidInput(f"{url[:200]!r} is no address: {error}") from None
+        """One request; where a registry sends us to another host, that one must not be an inner one."""
+        verify = self._verify is not False and urlsplit(url).netloc not in self._insecure
+        return self._connections.request(
+            method, url, body=body, headers=headers, timeout=timeout, verify=verify, guarded=self._guards(url, origin)
+        )
 
-
-def check_target(url: str, origin: str, where: str) -> None:
-    """Refuse a redirect or upload address that leaves encryption, or reaches inside from outside. Raises Denied."""
-    try:
-        target, registry = urlsplit(url), urlsplit(origin)
-        _ = target.port
-    except ValueError:
-        raise InvalidInput(f"the registry points to {url[:200]!r}", where=where) from None
-    if target.scheme not in ("http", "https") or not target.hostname:
-        raise InvalidInput(f"the registry points to {url[:200]!r}", where=where)
-    if registry.scheme == "https" and target.scheme == "http":
-        raise Denied(f"the registry points to {target.netloc} without encryption", where=where)
-    if target.hostname != registry.hostname and is_inner(target.hostname) and not is_inner(registry.hostname or ""):
-        raise Denied(f"the registry points to the inner address {target.netloc}", where=where)
-
-
-def joined(url: str, target: str, where: str) -> str:
-    """Where `target`, found at `url`, leads. Raises InvalidInput for what is no address."""
-    try:
-        return urljoin(url, target)
-    except ValueError:
-        raise InvalidInput(f"the registry points to {target[:200]!r}", where=where) from None
-
-
-def same_origin(url: str, origin: str) -> bool:
-    """Whether credentials for `origin` may go to `url`: the same scheme, host and port."""
-    return url == origin or url.startswith(origin + "/")
-
-
-def document(response: BaseHTTPResponse, where: str) -> bytes:
-    """The whole body, of at most 4 MiB. Raises InvalidInput for more, urllib3's HTTPError for a cut one."""
-    data = bytearray()
-    while chunk := response.read1(protocol.DOCUMENT):
-        data += chunk
-        if len(data) > protocol.DOCUMENT:
-            raise InvalidInput(f"the answer is longer than {protocol.DOCUMENT} bytes", where=where)
-    return bytes(data)
-
-
-def refused(response: BaseHTTPResponse, where: str, host: str) -> VelociError:
-    """The error an answer stands for, in the words of the registry at `host`. where: what was asked for."""
-    try:
-        body = document(response, where)
-    except (HTTPError, InvalidInput):
-        body = b""
-    return protocol.failure(response.status, body, response.headers, where=where, host=host)
-
-
-def release(response: BaseHTTPResponse) -> None:
-    """Give the connection back if little of the body is left, else close it: an endless body is not drained."""
-    left = getattr(response, "length_remaining", None)
-    try:
-        if left is not None and left <= SMALL:
-            response.read()
-    except HTTPError:
-        pass
-    response.close()
-    response.release_conn()
-
-
-def passing(error: HTTPError) -> bool:
-    """Whether another try may help: the connection was cut or silent, not refused."""
-    return isinstance(error, (ProtocolError, SilentError)) and not gone(error)
-
-
-def is_plain(error: HTTPError) -> bool:
-    """Whether a try by TLS failed as it does where plain HTTP is spoken; a bad certificate is no such failure."""
-    if isinstance(error, SSLError):
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
-    return passing(error)
-
-
-def gone(error: HTTPError) -> bool:
-    """Whether nobody was there to connect to."""
-    return isinstance(error, (NewConnectionError, NameResolutionError))
-
-
-def unreachable(error: HTTPError, host: str, where: str = "") -> VelociError:
-    """What a connection's failure is, in one line."""
-    if isinstance(error, SSLError):
-        known = getattr(error.args[0], "verify_message", "") or getattr(error.args[0], "reason", "")
-        reason = str(known or error).lower().replace("_", " ")
-        hint = "use a trusted certificate, or --tls-verify=false if you trust the network"
-        return Unavailable(f"no trusted connection to {host}: {reason}", where=where, hint=hint)
-    cause = error.__cause__ or error.__context__
-    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
-    if isinstance(error, SilentError) and not text:
-        text = "no answer"
-    if not text and isinstance(error, ProtocolError):
-        text = "the connection was cut"
-    return Unavailable(f"cannot reach {host}: {(text or str(error)).lower()}", where=where, hint="is the registry up?")
+    def _guards(self, url: str, origin: str) -> bool:
+        """Whether `url` is elsewhere than the registry at `origin`, and that one is no inner host itself."""
+        target, registry = urlsplit(url).hostname, urlsplit(origin).hostname
+        if not registry or target == registry:
+            return False
+        if origin not in self._inner:
+            self._inner[origin] = not self._connections.proxied(origin) and leads_in(registry)
+        return not self._inner[origin]

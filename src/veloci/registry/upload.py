@@ -8,12 +8,14 @@ from __future__ import annotations
 from contextlib import suppress
 from urllib.parse import urlencode
 
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from veloci.errors import Corrupt, NotFound, VelociError
 from veloci.layer.stream import Hashed
 from veloci.registry import protocol
-from veloci.registry.session import TRIES, check_target, joined, passing, refused, release, unreachable
+from veloci.registry.answers import check_target, joined, passing, refused, release, unreachable
+from veloci.registry.session import TRIES
+from veloci.registry.unfinished import Unfinished
 from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
@@ -24,146 +26,187 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from veloci.registry.client import Repository
+    from veloci.registry.access import Access
 
     Opened: TypeAlias = Callable[[int], AbstractContextManager[Iterable[bytes]]]
 
+SMALL = 256 << 10  # bytes of a blob that goes with the request that ends its upload
+PART = 32 << 20  # bytes of a part, where the registry refuses the whole at once; half as many the next time
+LEAST = 1 << 20
 _AGAIN = (408, 429, 500, 502, 503, 504)
 
 
-def mount(repository: Repository, descriptor: Descriptor, source: str) -> bool:
+def mount(access: Access, descriptor: Descriptor, source: str) -> bool:
     """See Repository.mount."""
     query = urlencode({"mount": descriptor.digest, "from": source})
-    url = f"{repository.base}/blobs/uploads/?{query}"
-    scope = f"{repository.scope('pull,push')} repository:{source}:pull"
-    with repository.request("POST", url, scope=scope, ok=(201, 202), where=descriptor.digest) as response:
+    url = f"{access.base}/blobs/uploads/?{query}"
+    scope = f"{access.scope('pull,push')} repository:{source}:pull"
+    headers = {"Content-Length": "0"}
+    with access.request("POST", url, scope=scope, ok=(201, 202), headers=headers, where=descriptor.digest) as response:
         if response.status == 201:
             return True
-        address = _location(repository, response, url)
-    with suppress(VelociError), repository.request("DELETE", address, scope=scope, ok=(200, 202, 204)):
+        address = _location(access, response, url)
+    with suppress(VelociError), access.request("DELETE", address, scope=scope, ok=(200, 202, 204)):
         pass  # it began an upload instead
     return False
 
 
-def upload(repository: Repository, descriptor: Descriptor, opened: Opened) -> None:
+def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
     """See Repository.upload."""
-    address = _begin(repository, descriptor.digest)
-    failures = at = 0
-    while at < descriptor.size:
-        try:
-            with opened(at) as chunks:
-                address, at = _send(repository, address, descriptor, chunks, at)
-        except HTTPError as error:
-            failures += 1
-            if failures >= TRIES or not passing(error):
-                raise unreachable(error, repository.reference.registry, descriptor.digest) from None
-            repository.session.pause(failures, None)
-            before = at
-            address, at = _status(repository, address, descriptor)
-            failures = 0 if at > before else failures
-    _finish(repository, address, descriptor)
+    if descriptor.size <= SMALL:
+        with opened(0) as chunks:
+            data = b"".join(_exactly(chunks, descriptor, 0, descriptor.size))
+        _finish(access, _Upload(access, descriptor).begin(), descriptor, data)
+        return
+    with Unfinished(access.session.uploads, f"{access.base} {descriptor.digest}") as record:
+        sent = _Upload(access, descriptor)
+        sent.address = record.address
+        if record.address:
+            with suppress(VelociError):
+                check_target(record.address, access.origin, access.where)
+                sent.ask()
+        if not sent.at:
+            sent.begin()
+        record.note(sent.address)
+        sent.send(opened)
+        _finish(access, sent.address, descriptor)
+        record.done()
 
 
-def adopt(repository: Repository, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descriptor:
     """See Repository.adopt."""
-    address = _begin(repository, "")
+    sent = _Upload(access, None)
+    sent.begin()
     hashed = Hashed(chunks)
     try:
-        response = _patch(repository, address, {}, hashed)
+        sent.patch({}, hashed)
     except HTTPError as error:
-        raise unreachable(error, repository.reference.registry, str(repository.reference)) from None
-    address = _taken(repository, response, address, "")
+        raise unreachable(error, access.host, access.where) from None
     descriptor = Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
-    _finish(repository, address, descriptor)
+    _finish(access, sent.address, descriptor)
     return descriptor
 
 
-def _begin(repository: Repository, where: str) -> str:
-    url = f"{repository.base}/blobs/uploads/"
-    with repository.request(
-        "POST", url, scope=repository.scope("pull,push"), ok=(202,), headers={"Content-Length": "0"}, where=where
-    ) as response:
-        return _location(repository, response, url)
+class _Upload:
+    """A blob on its way. address: where it goes on; at: bytes that the registry has."""
+
+    def __init__(self, access: Access, descriptor: Descriptor | None) -> None:
+        self._access, self._descriptor = access, descriptor
+        self._where = descriptor.digest if descriptor else access.where
+        self._scope = access.scope("pull,push")
+        self._part = 0  # bytes in one request; 0: all that is left
+        self._least = LEAST
+        self.address, self.at = "", 0
+
+    def begin(self) -> str:
+        """Begin anew. Returns the address."""
+        url = f"{self._access.base}/blobs/uploads/"
+        headers = {"Content-Length": "0"}
+        with self._access.request(
+            "POST", url, scope=self._scope, ok=(202,), headers=headers, where=self._where
+        ) as response:
+            self.address, self.at = _location(self._access, response, url), 0
+            least = response.headers.get("OCI-Chunk-Min-Length", "")
+            if least.isascii() and least.isdecimal():
+                self._least = min(int(least[:12]), PART)
+        return self.address
+
+    def ask(self) -> None:
+        """Learn where a cut upload goes on: from its start, in a new one, if the registry lost it."""
+        try:
+            with self._access.request(
+                "GET", self.address, scope=self._scope, ok=(200, 202, 204), where=self._where
+            ) as response:
+                found = protocol.byte_range(response.headers.get("Range", ""))
+                size = self._descriptor.size if self._descriptor else 0
+                if found and found[0] == 0 and found[1] and found[1] < size:  # "0-0" may be nothing, or one byte
+                    self.address, self.at = _location(self._access, response, self.address), found[1] + 1
+                    return
+        except NotFound:
+            pass
+        self.begin()
+
+    def send(self, opened: Opened) -> None:
+        """Send the blob from where it is to its end, however often the connection is cut."""
+        descriptor, failures = self._descriptor, 0
+        assert descriptor
+        while self.at < descriptor.size:
+            before = self.at
+            end = min(descriptor.size, before + self._part) if self._part else descriptor.size
+            try:
+                with opened(before) as chunks:
+                    headers = {"Content-Length": str(end - before)}
+                    if before or self._part:
+                        headers["Content-Range"] = f"{before}-{end - 1}"
+                    if self.patch(headers, _exactly(chunks, descriptor, before, end)):
+                        self.at = end
+                    else:
+                        self.ask()
+            except HTTPError as error:
+                failures += 1
+                if failures >= TRIES or not passing(error):
+                    raise unreachable(error, self._access.host, self._where) from None
+                self._access.session.pause(failures, getattr(error, "retry_after", None), self._access.host)
+                self.ask()
+            failures = 0 if self.at > before else failures
+
+    def patch(self, headers: dict[str, str], body: Iterable[bytes]) -> bool:
+        """Send a part. False if it was too much at once. Raises HTTPError if another try may help."""
+        access = self._access
+        headers = {"Content-Type": "application/octet-stream", **headers}
+        response, used = access.session.send(
+            "PATCH", self.address, auth=access.auth, scope=self._scope, headers=headers, body=body
+        )
+        try:
+            if response.status == 413 and self._part != self._least:
+                self._part = max(self._part // 2 or PART, self._least)
+                return False
+            if response.status in _AGAIN or response.status == 416:  # 416: it has another offset in mind
+                error = ProtocolError(f"the registry answered {response.status}")
+                error.retry_after = protocol.retry_after(response.headers.get("Retry-After"))  # type: ignore[attr-defined]
+                raise error
+            if response.status == 401 and access.auth.learn(
+                response.headers.get("WWW-Authenticate"), self._scope, used
+            ):
+                raise ProtocolError("the registry wants another token")
+            if response.status not in (201, 202, 204):
+                raise refused(response, self._where, access.host)
+            self.address = _location(access, response, self.address)
+        finally:
+            release(response)
+        return True
 
 
-def _send(
-    repository: Repository, address: str, descriptor: Descriptor, chunks: Iterable[bytes], at: int
-) -> tuple[str, int]:
-    """Send the blob from byte `at` to its end. Returns where to go on, and the size sent."""
-    headers = {"Content-Length": str(descriptor.size - at)}
-    if at:
-        headers["Content-Range"] = f"{at}-{descriptor.size - 1}"
-    response = _patch(repository, address, headers, _exactly(chunks, descriptor, at))
-    return _taken(repository, response, address, descriptor.digest), descriptor.size
-
-
-def _exactly(chunks: Iterable[bytes], descriptor: Descriptor, at: int) -> Iterator[bytes]:
-    """`chunks`, which must be as long as was announced: else the connection would be out of step."""
+def _exactly(chunks: Iterable[bytes], descriptor: Descriptor, at: int, end: int) -> Iterator[bytes]:
+    """`chunks` of the blob from `at` to `end`; it must be as long as was announced: else the connection is lost."""
     for chunk in chunks:
-        at += len(chunk)
-        if at > descriptor.size:
+        whole = at + len(chunk)
+        if whole > descriptor.size:
             raise Corrupt(descriptor.digest, want=f"{descriptor.size} bytes", got="more")
-        yield chunk
-    if at != descriptor.size:
+        yield chunk[: end - at]
+        at = min(whole, end)
+        if at == end < descriptor.size:
+            return
+    if at != end:
         raise Corrupt(descriptor.digest, want=f"{descriptor.size} bytes", got=str(at))
 
 
-def _patch(repository: Repository, address: str, headers: dict[str, str], body: Iterable[bytes]) -> BaseHTTPResponse:
-    auth = repository.session.auth(repository.reference.registry, repository.name)
-    headers = {"Content-Type": "application/octet-stream", **headers}
-    return repository.session.send(
-        "PATCH", address, auth=auth, scope=repository.scope("pull,push"), headers=headers, body=body
-    )
-
-
-def _taken(repository: Repository, response: BaseHTTPResponse, address: str, where: str) -> str:
-    """Where to go on after a part was sent. Raises HTTPError if another try may help."""
-    try:
-        if response.status in _AGAIN or response.status == 401:
-            auth = repository.session.auth(repository.reference.registry, repository.name)
-            if response.status == 401 and not auth.learn(
-                response.headers.get("WWW-Authenticate"), repository.scope("pull,push")
-            ):
-                raise refused(response, where, repository.reference.registry)
-            from urllib3.exceptions import ProtocolError
-
-            raise ProtocolError(f"the registry answered {response.status}")
-        if response.status not in (201, 202, 204):
-            raise refused(response, where, repository.reference.registry)
-        return _location(repository, response, address)
-    finally:
-        release(response)
-
-
-def _status(repository: Repository, address: str, descriptor: Descriptor) -> tuple[str, int]:
-    """Where an upload that was cut goes on: from its start, in a new one, if the registry lost it."""
-    try:
-        with repository.request(
-            "GET", address, scope=repository.scope("pull,push"), ok=(202, 204), where=descriptor.digest
-        ) as response:
-            found = protocol.byte_range(response.headers.get("Range", ""))
-            if found and found[1] and found[1] < descriptor.size:  # "0-0" may be nothing, or one byte
-                return _location(repository, response, address), found[1] + 1
-    except NotFound:
-        pass
-    return _begin(repository, descriptor.digest), 0
-
-
-def _finish(repository: Repository, address: str, descriptor: Descriptor) -> None:
+def _finish(access: Access, address: str, descriptor: Descriptor, data: bytes = b"") -> None:
     url = f"{address}{'&' if '?' in address else '?'}{urlencode({'digest': descriptor.digest})}"
-    with repository.request(
+    with access.request(
         "PUT",
         url,
-        scope=repository.scope("pull,push"),
+        scope=access.scope("pull,push"),
         ok=(201, 204),
-        headers={"Content-Length": "0", "Content-Type": "application/octet-stream"},
+        headers={"Content-Length": str(len(data)), "Content-Type": "application/octet-stream"},
+        body=data,
         where=descriptor.digest,
     ):
         pass
 
 
-def _location(repository: Repository, response: BaseHTTPResponse, url: str) -> str:
+def _location(access: Access, response: BaseHTTPResponse, url: str) -> str:
     """The absolute address in Location; the present one if there is none."""
-    address = joined(url, response.headers.get("Location", ""), str(repository.reference))
-    check_target(address, repository.session.origin(repository.reference.registry), str(repository.reference))
+    address = joined(url, response.headers.get("Location", ""), access.where)
+    check_target(address, access.origin, access.where)
     return address

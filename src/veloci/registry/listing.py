@@ -1,0 +1,66 @@
+"""Lists that come in pages: tags, repositories, referrers.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from veloci.errors import Denied, InvalidInput
+from veloci.registry import protocol
+from veloci.registry.answers import joined, same_origin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from urllib3 import BaseHTTPResponse
+
+    from veloci.registry.access import Access
+
+PAGES = 1000  # of a list, at most; and entries in a page that we ask for
+
+
+def pages(access: Access, url: str, *, scope: str = "") -> Iterator[tuple[BaseHTTPResponse, bytes]]:
+    """Every page of the list at `url`. Raises InvalidInput for a list that never ends, Denied for one elsewhere."""
+    seen: set[str] = set()
+    while url not in seen and len(seen) < PAGES:
+        seen.add(url)
+        response, raw = access.document(url, scope=scope)
+        yield response, raw
+        link = protocol.next_page(response.headers.get("Link"))
+        if not link:
+            return
+        url = joined(url, link, access.where)
+        if not same_origin(url, access.origin):
+            raise Denied(f"the registry's next page is at {urlsplit(url).netloc[:200]!r}", where=access.where)
+    raise InvalidInput("the registry's list does not end", where=access.where)
+
+
+def names(access: Access, url: str, key: str, *, scope: str = "") -> Iterator[str]:
+    """The texts below `key` on every page, each once. Raises InvalidInput for an answer that is no such list."""
+    given: set[str] = set()
+    for _response, raw in pages(access, url, scope=scope):
+        for name in _strings(raw, key, access.where):
+            if name not in given:
+                given.add(name)
+                yield name
+
+
+def _strings(raw: bytes, key: str, where: str) -> list[str]:
+    from veloci.spec.document import loads
+
+    try:
+        value = loads(raw)
+        found = value.get(key) or []
+    except (ValueError, AttributeError) as error:
+        raise InvalidInput(f"the registry's list is no JSON object: {error}", where=where) from None
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise InvalidInput(f"expected an array of strings, got {found!r:.80}", where=f"{where}: $.{key}")
+    return found
+
+
+def catalog(access: Access) -> Iterator[str]:
+    """The repositories of a registry, as far as it tells: https://distribution.github.io/distribution/spec/api/#catalog."""
+    yield from names(access, f"{access.origin}/v2/_catalog?n={PAGES}", "repositories", scope="registry:catalog:*")
