@@ -186,7 +186,7 @@ def test_a_manifest_by_tag_and_by_digest(server, name):
     ("change", "want"),
     [
         (
-            lambda d: d | {"layers": [{"mediaType": "x", "digest": digest(b"absent"), "size": 1}]},
+            lambda d: d | {"layers": [{"mediaType": "x/y", "digest": digest(b"absent"), "size": 1}]},
             (404, "MANIFEST_BLOB_UNKNOWN"),
         ),
         (lambda d: d | {"mediaType": "application/vnd.oci.image.index.v1+json"}, (400, "MANIFEST_INVALID")),
@@ -202,7 +202,7 @@ def test_what_is_no_whole_manifest_is_refused(server, name, change, want):
     good = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": {"mediaType": "x", "digest": config, "size": 2},
+        "config": {"mediaType": "x/y", "digest": config, "size": 2},
         "layers": [],
     }
     raw = json.dumps(change(good)).encode()

@@ -8,8 +8,64 @@ from __future__ import annotations
 
 from veloci.spec import media
 from veloci.spec.digest import Digest
-from veloci.spec.document import Document, Json
+from veloci.spec.document import Document, Json, OneOf, Wrong, wrong
+from veloci.spec.media import MediaType
 from veloci.spec.platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self, TypeAlias
+
+if TYPE_CHECKING:
+    SchemaVersion: TypeAlias = int
+    Size: TypeAlias = int
+    Layers: TypeAlias = str
+    ManifestType: TypeAlias = str
+    IndexType: TypeAlias = str
+    Uri: TypeAlias = str
+else:
+
+    class SchemaVersion:
+        """The field type: 2, the only one there is."""
+
+        @staticmethod
+        def convert(value):
+            """`value` if it is 2."""
+            return value if type(value) is int and value == 2 else wrong(f"expected 2, got {value!r:.100}")
+
+    class Size:
+        """The field type: bytes."""
+
+        @staticmethod
+        def convert(value):
+            """`value` if it is a whole number, 0 or more."""
+            return value if type(value) is int and value >= 0 else wrong(f"expected a size, got {value!r:.100}")
+
+    class Layers:
+        """The field type: how a root file system is kept, of which there is one way."""
+
+        @staticmethod
+        def convert(value):
+            """`value` if it is "layers"."""
+            return value if value == "layers" else wrong(f"expected 'layers', got {value!r:.100}")
+
+    ManifestType, IndexType = OneOf(*media.MANIFESTS), OneOf(*media.INDEXES)
+
+    class Uri:
+        """The field type: an address."""
+
+        @staticmethod
+        def convert(value):
+            """`value` if it could be a URI by RFC 3986: it has a scheme, and no character that none has."""
+            if type(value) is str and value.isascii() and value.isprintable() and not _NEVER & set(value):
+                scheme, colon, _ = value.partition(":")
+                if colon and scheme[:1].isalpha() and not scheme.strip(_SCHEME):
+                    return value
+            return wrong(f"expected a URI, got {value!r:.100}")
+
+    _NEVER = frozenset(' <>"{}|\\^`')
+    _SCHEME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-."
+
 
 REF_NAME = "org.opencontainers.image.ref.name"  # annotations.md: the name of an image in a layout's index
 
@@ -20,14 +76,24 @@ class Descriptor(Document):
     https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#properties
     """
 
-    media_type: str
+    media_type: MediaType
     digest: Digest
-    size: int
-    urls: tuple[str, ...] = ()
+    size: Size
+    urls: tuple[Uri, ...] = ()
     annotations: dict[str, str] = {}
     data: str | None = None  # base64
     platform: Platform | None = None
-    artifact_type: str | None = None
+    artifact_type: MediaType | None = None
+
+    @classmethod
+    def convert(cls, value: Any) -> Self:
+        """See Document; what is embedded is checked against digest and size."""
+        found = super().convert(value)
+        if found.data is not None and not is_embedded(found):
+            error = Wrong("is not the content that digest and size promise")
+            error.path = ".data"
+            raise error
+        return found
 
 
 class Manifest(Document):
@@ -36,13 +102,20 @@ class Manifest(Document):
     https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#image-manifest-property-descriptions
     """
 
-    schema_version: int
+    schema_version: SchemaVersion
     config: Descriptor
     layers: tuple[Descriptor, ...]  # base first
-    media_type: str = media.MANIFEST
-    artifact_type: str | None = None
+    media_type: ManifestType = media.MANIFEST
+    artifact_type: MediaType | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] = {}
+
+    @classmethod
+    def convert(cls, value: Any) -> Self:
+        """See Document; what is also an index is refused (CVE-2021-41190)."""
+        if type(value) is dict and value.get("manifests") is not None:
+            wrong("is a manifest and an index")
+        return super().convert(value)
 
 
 class Index(Document):
@@ -51,12 +124,25 @@ class Index(Document):
     https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md
     """
 
-    schema_version: int
+    schema_version: SchemaVersion
     manifests: tuple[Descriptor, ...] = ()
-    media_type: str = media.INDEX
-    artifact_type: str | None = None
+    media_type: IndexType = media.INDEX
+    artifact_type: MediaType | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] = {}
+
+    @classmethod
+    def convert(cls, value: Any) -> Self:
+        """See Document; what is also a manifest is refused (CVE-2021-41190)."""
+        if type(value) is dict and (value.get("layers") is not None or value.get("config") is not None):
+            wrong("is a manifest and an index")
+        if type(value) is dict and "manifests" not in value:  # Go writes null for none
+            wrong("missing 'manifests'")
+        return super().convert(value)
+
+    def plain(self) -> dict[str, Any]:
+        """See Document; an empty list is no absence."""
+        return {**super().plain(), "manifests": [entry.plain() for entry in self.manifests]}
 
 
 class Healthcheck(
@@ -119,8 +205,19 @@ class ContainerConfig(
 class RootFs(Document, diff_ids="diff_ids"):
     """The digests of the layers' uncompressed tars, base first."""
 
-    type: str
+    type: Layers
     diff_ids: tuple[Digest, ...] = ()
+
+    @classmethod
+    def convert(cls, value: Any) -> Self:
+        """See Document; null is no layers, as docker writes it, but absence is refused."""
+        if type(value) is dict and "diff_ids" not in value:
+            wrong("missing 'diff_ids'")
+        return super().convert(value)
+
+    def plain(self) -> dict[str, Any]:
+        """See Document; an empty list is no absence."""
+        return {**super().plain(), "diff_ids": list(self.diff_ids)}
 
 
 class History(Document, created_by="created_by", empty_layer="empty_layer"):
@@ -149,3 +246,23 @@ class ImageConfig(Document, os_version="os.version", os_features="os.features"):
     os_features: tuple[str, ...] = ()
     config: ContainerConfig = ContainerConfig()
     history: tuple[History, ...] = ()
+
+
+def is_embedded(descriptor: Descriptor) -> bool:
+    """Whether a descriptor's `data` is what it describes, as far as its digest can be computed."""
+    from binascii import a2b_base64
+
+    from veloci.spec.digest import VERIFIED, hasher
+
+    try:
+        data = a2b_base64(descriptor.data or "", strict_mode=True)
+    except ValueError:
+        return False
+    algorithm, _, encoded = descriptor.digest.partition(":")
+    if len(data) != descriptor.size:
+        return False
+    if algorithm not in VERIFIED:
+        return True
+    sum_ = hasher(descriptor.digest)
+    sum_.update(data)
+    return sum_.hexdigest() == encoded

@@ -6,6 +6,27 @@ https://distribution.github.io/distribution/spec/manifest-v2-2/
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    MediaType: TypeAlias = str
+else:
+
+    class MediaType:
+        """The field type: text that names a media type."""
+
+        @staticmethod
+        def convert(value):
+            """`value` if it is a media type by RFC 6838, section 4.2; parameters may follow."""
+            from veloci.spec.document import wrong
+
+            return value if type(value) is str and valid(value) else wrong(f"expected a media type, got {value!r:.100}")
+
+
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_NAME = _FIRST | frozenset("!#$&-^_.+")
+
 OCI = "application/vnd.oci."
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -39,6 +60,14 @@ PAIRS = (
     (DOCKER_LAYER_ZSTD, LAYER_ZSTD),
     (DOCKER_FOREIGN, LAYER_FOREIGN_GZIP),
 )
+
+
+def valid(media_type: str) -> bool:
+    """Whether the text has the form of a media type: type/subtype, each of at most 127 characters (RFC 6838, 4.2)."""
+    kind, slash, subtype = media_type.partition(";")[0].partition("/")
+    return bool(slash) and all(
+        0 < len(name) < 128 and name[0] in _FIRST and _NAME.issuperset(name) for name in (kind, subtype)
+    )
 
 
 def is_manifest(media_type: str) -> bool:

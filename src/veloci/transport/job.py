@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from veloci.errors import InvalidInput
+from veloci.errors import InvalidInput, NotFound
 from veloci.image.convert import family, reindexed, rewritten
 from veloci.layer.stream import Verified, compressed, decompressed
 from veloci.spec import digest as digests
@@ -51,13 +51,14 @@ class Job:
         now: dict[Digest, Descriptor] = {}
         to = self._family(descriptor)
         for entry in index.manifests:
+            if not (media.is_index(entry.media_type) or media.is_manifest(entry.media_type)):
+                self._unknown(entry)
+                continue
             inner, inner_raw = self.source.manifest(entry)
             if media.is_index(entry.media_type):
                 inner, inner_raw = self.index(inner, inner_raw, depth - 1)
-            elif media.is_manifest(entry.media_type):
-                inner, inner_raw = self.image(inner, inner_raw)
             else:
-                raise InvalidInput(f"{entry.digest} in the index is {entry.media_type}", where=self.source.name)
+                inner, inner_raw = self.image(inner, inner_raw)
             self.destination.put_manifest(inner, inner_raw)
             now[entry.digest] = inner
         if to == family(descriptor.media_type) and all(digest == new.digest for digest, new in now.items()):
@@ -146,6 +147,11 @@ class Job:
         if len(diff_ids) != len(manifest.layers):
             raise InvalidInput(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff IDs", where=self.source.name)
         self._diff_ids.update(zip((layer.digest for layer in manifest.layers), diff_ids, strict=True))
+
+    def _unknown(self, entry: Descriptor) -> None:
+        """Copy what an index lists and nobody here can read, as bytes; a type that is unknown is no error."""
+        with suppress(NotFound):
+            self._config(entry)
 
     def _config(self, config: Descriptor) -> None:
         """Copy the config, or an artifact's, which may be of any kind."""

@@ -9,9 +9,9 @@ import os
 from contextlib import suppress
 from fcntl import LOCK_EX, flock
 
-from veloci.errors import HostError, InvalidInput, NotFound
+from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.layer.stream import Hashed, Verified
-from veloci.spec.document import dumps, loads
+from veloci.spec.document import Document, dumps, loads
 from veloci.spec.image import REF_NAME, Descriptor, Index
 from veloci.transport.files import Archive, Folder, opened, read
 from veloci.transport.place import Place
@@ -31,6 +31,12 @@ LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'  # byte for byte what skopeo writes
 CONTAINERD_NAME = "io.containerd.image.name"  # the whole name, in layouts that docker saved
 
 
+class Layout(Document):
+    """The file oci-layout."""
+
+    image_layout_version: str
+
+
 class LayoutSource(Place):
     """An image in a layout.
 
@@ -43,6 +49,7 @@ class LayoutSource(Place):
         self.name = f"{files.name}:{name}" if name else files.name
         if "index.json" not in files:
             raise NotFound("there is no OCI image layout (no index.json)", where=files.name)
+        check_version(read(files, "oci-layout") if "oci-layout" in files else b"", files.name)
         self.index = Index.decode(read(files, "index.json"), name=f"{files.name}/index.json")
 
     def __exit__(self, *_: object) -> None:
@@ -186,6 +193,16 @@ class LayoutArchive(Place):
         self._tar.add("index.json", dumps(index))
         self._tar.add("oci-layout", LAYOUT)
         self._tar.done()
+
+
+def check_version(raw: bytes, where: str) -> None:
+    """Refuse what is no oci-layout file of a version that we know. Raises InvalidInput, Unsupported."""
+    name = f"{where}/oci-layout"
+    if not raw:
+        raise InvalidInput("it is no OCI image layout: there is no oci-layout", where=where)
+    version = Layout.decode(raw, name=name).image_layout_version
+    if version.partition(".")[0] != "1":
+        raise Unsupported(f"image layouts of version {version} are unknown", where=name)
 
 
 def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> None:
