@@ -109,12 +109,19 @@ class Container:
         try:
             for path, bit, at in plan["join"]:
                 join.append((_namespace(path, bit, at), bit, at))
+            if any(step[0] == "mapped" for step in plan["steps"]):
+                from veloci.runtime import idmap, steps
+
+                steps.TABLE["mapped"] = idmap.mapped
+                child.trees = idmap.trees(config, plan["steps"])
             starting = Starting(self, config, child)
             launch(plan, child, starting.answers, join=join, wait=fifo, preserve=preserve, started=starting.begin)
         finally:
             for descriptor, _, _ in join:
                 os.close(descriptor)
             os.close(fifo)
+            for tree in child.trees:
+                os.close(tree)
             if child.outcome >= 0:
                 os.close(child.outcome)
 

@@ -18,7 +18,7 @@ def features() -> dict[str, Any]:
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "tmpcopyup"]),
+        "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"]),
         "linux": {
             "namespaces": sorted(CLONE),
             "capabilities": list(caps.NAMES),
@@ -34,6 +34,6 @@ def features() -> dict[str, Any]:
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
     }

@@ -48,22 +48,23 @@ PROPAGATION = {
 }
 _SUPERBLOCK = ("sync", "dirsync", "mand", "lazytime")  # the VFS takes these for any filesystem
 _DEFAULTS = ("defaults", "async", "nomand", "nolazytime", "loud", "silent", "noiversion", "nodirsync")
+_MAPPED = {"idmap", "ridmap"}
 OPTIONS = sorted({*_ATTRIBUTES, *(f"r{name}" for name in _ATTRIBUTES), *PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})
 
 
 class _Options:
     """A mount's options, sorted by what they change."""
 
-    def __init__(self, mount: Mount, at: str) -> None:
+    def __init__(self, mount: Mount) -> None:
         self.set = self.clear = self.set_all = self.clear_all = 0
         self.propagation: list[int] = []
         self.data: list[tuple[str, str | None]] = []
-        self.bind = self.recursive = self.copy = False
-        for index, option in enumerate(mount.options):
-            self._take(option, f"{at}.options[{index}]")
+        self.bind = self.recursive = self.copy = self.remount = False
+        for option in mount.options:
+            self._take(option)
         self.bind = self.bind or mount.type == "bind"
 
-    def _take(self, option: str, at: str) -> None:
+    def _take(self, option: str) -> None:
         if option in _ATTRIBUTES:
             on, off = _ATTRIBUTES[option]
             self.set, self.clear = self.set & ~off | on, self.clear & ~on | off
@@ -76,9 +77,9 @@ class _Options:
             self.set_all, self.clear_all = self.set_all & ~off | on, self.clear_all & ~on | off
         elif option == "tmpcopyup":
             self.copy = True
-        elif option in ("remount", "idmap", "ridmap"):
-            raise Unsupported(f"the mount option {option} is not supported", where=at)
-        elif option not in _DEFAULTS:
+        elif option == "remount":
+            self.remount = True
+        elif option not in _DEFAULTS and option not in ("idmap", "ridmap"):
             key, equals, value = option.partition("=")
             self.data.append((key, value if equals else None))
 
@@ -94,12 +95,12 @@ def compile(
     for index, mount in enumerate(mounts):
         at = f"$.mounts[{index}]"
         where = f"config.json: {at}"
-        if mount.uid_mappings or mount.gid_mappings:
-            raise Unsupported("id-mapped mounts are not supported", where=where)
         if not mount.destination:
             raise InvalidInput("needs a path", where=f"{where}.destination")
-        options = _Options(mount, where)
-        if mount.type == "cgroup":
+        options = _Options(mount)
+        if options.remount:
+            steps.append(_remount(mount, options, at))
+        elif mount.type == "cgroup":
             steps += _cgroup(mount, options, at, cgroups, namespace=cgroup_namespace)
         elif options.bind:
             steps.append(_bind(mount, options, at, bundle))
@@ -116,6 +117,11 @@ def _bind(mount: Mount, options: _Options, at: str, bundle: str) -> Step:
     for key, value in options.data:
         text = key if value is None else f"{key}={value}"
         raise Unsupported(f"{text!r} is no option of a bind mount", where=f"config.json: {at}.options")
+    mapped = bool(mount.uid_mappings or mount.gid_mappings or _MAPPED & {*mount.options})
+    if mapped:
+        from veloci.runtime import idmap
+
+        idmap.check(mount, at)
     source = mount.source if mount.source.startswith("/") else f"{bundle}/{mount.source}"
     arguments = {
         "source": source,
@@ -127,10 +133,24 @@ def _bind(mount: Mount, options: _Options, at: str, bundle: str) -> Step:
         "clear_all": options.clear_all,
         "propagation": options.propagation,
     }
-    return "bind", at, arguments
+    return "mapped" if mapped else "bind", at, arguments
+
+
+def _remount(mount: Mount, options: _Options, at: str) -> Step:
+    """What is at a place already: its attributes, and the options of its file system."""
+    arguments = {
+        "target": mount.destination,
+        "set": options.set,
+        "clear": options.clear,
+        "options": options.data,
+        "propagation": options.propagation,
+    }
+    return "remount", at, arguments
 
 
 def _filesystem(mount: Mount, options: _Options, at: str) -> Step:
+    if mount.uid_mappings or mount.gid_mappings or _MAPPED & {*mount.options}:
+        raise InvalidInput("only a bind mount can be mapped", where=f"config.json: {at}")
     if options.copy and mount.type != "tmpfs":
         raise InvalidInput("tmpcopyup is for tmpfs", where=f"config.json: {at}.options")
     arguments = {

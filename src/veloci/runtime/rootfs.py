@@ -90,6 +90,20 @@ def bind(
 ) -> None:
     """Mount a file or directory of the host."""
     tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
+    attach(child, tree, target, set, clear, set_all, clear_all, propagation)
+
+
+def attach(
+    child: Child,
+    tree: int,
+    target: str,
+    set: int,
+    clear: int,
+    set_all: int,
+    clear_all: int,
+    propagation: Sequence[int],
+) -> None:
+    """Put a detached mount of a file or directory at its place."""
     if S_ISDIR(os.fstat(tree).st_mode):
         place = make_directory_in_root(child.root, target)
     else:
@@ -100,6 +114,32 @@ def bind(
     if set_all or clear_all:
         m.mount_setattr(tree, set=set_all, clear=clear_all, recursive=True)
     _attach(tree, place, propagation)
+    _keep(child, tree, late)
+
+
+def remount(
+    child: Child,
+    target: str,
+    set: int,
+    clear: int,
+    options: Sequence[tuple[str, str | None]],
+    propagation: Sequence[int],
+) -> None:
+    """Change what is mounted already."""
+    tree = open_in_root(child.root, target, os.O_PATH)
+    if options:
+        context = m.fspick(tree)
+        try:
+            for key, value in options:
+                m.fsconfig(context, key, value)
+            m.fsreconfigure(context)
+        finally:
+            os.close(context)
+    late = set & m.MOUNT_ATTR_RDONLY
+    if set & ~late or clear:
+        m.mount_setattr(tree, set=set & ~late, clear=clear)
+    for flags in propagation:
+        m.mount_setattr(tree, propagation=flags & ~m.MS_REC, recursive=bool(flags & m.MS_REC))
     _keep(child, tree, late)
 
 
@@ -303,4 +343,19 @@ def ensure_directory(root: int, path: str) -> None:
             raise
 
 
-STEPS = (filesystem, bind, root, devices, links, console, terminal, mask, protect, seal, pivot, move_root, propagate)
+STEPS = (
+    filesystem,
+    bind,
+    remount,
+    root,
+    devices,
+    links,
+    console,
+    terminal,
+    mask,
+    protect,
+    seal,
+    pivot,
+    move_root,
+    propagate,
+)

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.runtime.child import Child
     from veloci.runtime.container import Container
-    from veloci.spec.runtime import Config, IdMap
+    from veloci.spec.runtime import Config
 
 
 class Starting:
@@ -65,15 +65,17 @@ class Starting:
 
     def maps(self, pid: int) -> None:
         """Write the user namespace's maps — user_namespaces(7)."""
+        from veloci.runtime.idmap import text
+
         linux = self.config.linux
         try:
             with open(f"/proc/{pid}/uid_map", "w") as file:
-                file.write(_map(linux.uid_mappings))
+                file.write(text(linux.uid_mappings))
             if os.geteuid() != 0:
                 with open(f"/proc/{pid}/setgroups", "w") as file:
                     file.write("deny")
             with open(f"/proc/{pid}/gid_map", "w") as file:
-                file.write(_map(linux.gid_mappings))
+                file.write(text(linux.gid_mappings))
         except OSError as error:
             raise HostError("map users", error, where="config.json: $.linux.uidMappings") from error
 
@@ -113,7 +115,3 @@ class Starting:
     def ready(self, _pid: int) -> None:
         """It is made: say so on disk."""
         self.container.directory.save(self.container.saved)
-
-
-def _map(entries: tuple[IdMap, ...]) -> str:
-    return "".join(f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in entries)

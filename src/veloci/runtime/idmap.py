@@ -1,0 +1,109 @@
+"""Mounts whose files belong to other users than on the host: the options idmap and ridmap.
+
+Only a process with privilege over the file system may map a mount, and a container with a user namespace
+has none: the runtime makes these mounts, detached, and the container's process attaches them.
+
+https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config.md#linux-mount-options
+"""
+
+from __future__ import annotations
+
+import os
+
+from veloci.errors import HostError, InvalidInput
+from veloci.kernel import mount as m
+from veloci.kernel import process as p
+from veloci.runtime import rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from veloci.runtime.child import Child
+    from veloci.runtime.plan import Step
+    from veloci.spec.runtime import Config, IdMap, Mount
+
+
+def check(mount: Mount, at: str) -> None:
+    """Raise InvalidInput for a mapping that is half given."""
+    for one, other in (("uid", "gid"), ("gid", "uid")):
+        if getattr(mount, f"{one}_mappings") and not getattr(mount, f"{other}_mappings"):
+            raise InvalidInput(f"needs {other}Mappings beside it", where=f"config.json: {at}.{one}Mappings")
+
+
+def trees(config: Config, steps: Iterable[Step]) -> list[int]:
+    """The mapped mounts of a plan's steps, detached, in their order.
+
+    Raises InvalidInput if there is no mapping to use, HostError.
+    """
+    return [
+        _tree(config, at, str(arguments["source"]), recursive=bool(arguments["recursive"]))
+        for doing, at, arguments in steps
+        if doing == "mapped"
+    ]
+
+
+def _tree(config: Config, at: str, source: str, *, recursive: bool) -> int:
+    mount = config.mounts[int(at.partition("[")[2].rstrip("]"))]
+    namespace = _namespace(config, mount, at)
+    try:
+        tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
+        try:
+            below = recursive and "ridmap" in mount.options
+            m.mount_setattr(tree, set=m.MOUNT_ATTR_IDMAP, user_namespace=namespace, recursive=below)
+        except BaseException:
+            os.close(tree)
+            raise
+    except OSError as error:
+        raise HostError(f"map {source}", error, where=f"config.json: {at}") from error
+    finally:
+        os.close(namespace)
+    return tree
+
+
+def _namespace(config: Config, mount: Mount, at: str) -> int:
+    """A descriptor of a user namespace with the mount's mapping, or else the container's."""
+    users, groups = mount.uid_mappings, mount.gid_mappings
+    if not users:
+        namespace = next((each for each in config.linux.namespaces if each.type == "user"), None)
+        if namespace and namespace.path:
+            return os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+        users, groups = config.linux.uid_mappings, config.linux.gid_mappings
+        if not namespace:
+            raise InvalidInput(
+                "needs uidMappings and gidMappings, or a user namespace of the container", where=f"config.json: {at}"
+            )
+    return _mapped(users, groups, at)
+
+
+def _mapped(users: tuple[IdMap, ...], groups: tuple[IdMap, ...], at: str) -> int:
+    """A descriptor of a new user namespace with this mapping, which a process lives in for a moment."""
+    ours, theirs = os.pipe()
+    pid = p.clone(p.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(theirs)
+        os.read(ours, 1)  # the end of the file
+        os._exit(0)
+    try:
+        for name, entries in (("uid", users), ("gid", groups)):
+            try:
+                with open(f"/proc/{pid}/{name}_map", "w") as file:
+                    file.write(text(entries))
+            except OSError as error:
+                raise HostError("map users", error, where=f"config.json: {at}.{name}Mappings") from error
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+        os.waitpid(pid, 0)
+
+
+def text(entries: tuple[IdMap, ...]) -> str:
+    """A mapping as user_namespaces(7) reads it."""
+    return "".join(f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in entries)
+
+
+def mapped(child: Child, source: str, *, recursive: bool, **how: Any) -> None:  # noqa: ARG001 -- opened already
+    """Attach the next of the mounts that the runtime has made."""
+    rootfs.attach(child, child.trees.pop(0), **how)
