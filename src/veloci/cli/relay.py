@@ -82,12 +82,12 @@ class Process:
     def _input(self, waiting: Any, watch: keys.Watch | None) -> None:
         typed = os.read(0, _SOME)
         data = watch.typed(typed) if watch else typed
-        if data is None:
-            raise Detached("read escape sequence", exit_status=1)
         try:
             write(self.source, data)
         except BrokenPipeError:
             typed = b""
+        if watch and watch.found:
+            raise Detached("read escape sequence", exit_status=1)
         if not typed:
             self._end_input(waiting)
 

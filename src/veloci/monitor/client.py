@@ -107,8 +107,9 @@ def _copy(connection: socket, *, stdin: bool, watch: keys.Watch | None) -> int:
     waiting.register(connection, POLLIN)
     source, reading = _Input(connection, watch), False
     while True:
-        if reading != (reading := stdin and source.wanted):
-            (waiting.register if reading else waiting.unregister)(0)
+        if reading != (stdin and source.wanted):
+            reading = not reading
+            waiting.register(0, POLLIN) if reading else waiting.unregister(0)
         ready = {descriptor for descriptor, _ in waiting.poll()}
         if connection.fileno() in ready:
             message = session.receive(connection)
@@ -145,11 +146,11 @@ class _Input:
         except OSError:  # a terminal that is gone
             typed = b""
         data = self._watch.typed(typed) if self._watch else typed
-        if data is None:
-            raise Detached("read escape sequence", exit_status=1)
         if data:
             self._behind.append(len(data))
             _send(self._connection, b"i" + data)
+        if self._watch and self._watch.found:
+            raise Detached("read escape sequence", exit_status=1)
         if not typed:
             self._open = False
             _send(self._connection, b"c")

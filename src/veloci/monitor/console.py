@@ -109,7 +109,7 @@ def raw(descriptor: int) -> list[Any]:
     mode[2] = (mode[2] & ~(t.CSIZE | t.PARENB)) | t.CS8
     mode[3] &= ~(t.ECHO | t.ECHONL | t.ICANON | t.ISIG | t.IEXTEN)
     mode[6][t.VMIN], mode[6][t.VTIME] = 1, 0
-    t.tcsetattr(descriptor, t.TCSAFLUSH, mode)
+    t.tcsetattr(descriptor, t.TCSANOW, mode)  # what was typed ahead stays
     return before
 
 

@@ -32,14 +32,16 @@ class Watch:
         """keys: as `parse` gives them; b"" is never found."""
         self._keys = keys
         self._held = b""
+        self.found = False  # all of them were typed
 
-    def typed(self, data: bytes) -> bytes | None:
-        """What of it, and of what was held back, is the container's; None once all the keys were typed."""
+    def typed(self, data: bytes) -> bytes:
+        """What of it, and of what was held back, is the container's."""
         if not self._keys:
             return data
         data, self._held = self._held + data, b""
         if self._keys in data:
-            return None
+            self.found = True
+            return data.partition(self._keys)[0]
         for size in range(min(len(self._keys) - 1, len(data)), 0, -1):
             if data.endswith(self._keys[:size]):
                 self._held = data[-size:]
