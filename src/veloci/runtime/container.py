@@ -5,31 +5,23 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#lifecycle
 
 from __future__ import annotations
 
-import os
-from fcntl import ioctl
+import posix  # what `os` is made of, without the abstract classes that take it 1 ms
 
-from veloci.errors import Conflict, HostError, InvalidInput, NotFound
-from veloci.kernel.process import pidfd, pidfd_signal
-from veloci.runtime import plan as planning
-from veloci.runtime.cgroup import Group, place
-from veloci.runtime.child import Child
-from veloci.runtime.launch import launch
-from veloci.runtime.state import Directory, Saved, ids, now, process
+from veloci.errors import Conflict, InvalidInput, NotFound
+from veloci.runtime.state import Directory, Saved, ids, process
 from veloci.spec.document import dumps
-from veloci.spec.runtime import Config, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Self
 
-    from veloci.spec.runtime import Hooks, Process
+    from veloci.runtime.cgroup import Group
+    from veloci.spec.runtime import Config, Hooks, Process, Resources
 
     Stdio = tuple[int, int, int]
 
 ROOT = "/run/veloci-runtime"
-_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
-VERSION = "1.2.0"  # of the runtime specification
 
 
 class Container:
@@ -61,69 +53,24 @@ class Container:
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
-        bundle = os.path.abspath(bundle)
-        config = config or read_config(bundle)
+        from veloci.runtime import starting
+
+        plan, config, raw, saved = starting.prepare(
+            id, bundle, config, console=console >= 0, pivot=not no_pivot, keyring=not no_new_keyring
+        )
         directory = Directory(root, id)
         if not 0 <= preserve_fds <= 200:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
-        groups = place(config.linux.cgroups_path, id)
-        keyring = "" if no_new_keyring else f"_ses.{id}"
-        plan = planning.compile(config, bundle, groups, pivot=not no_pivot, keyring=keyring)
-        assert config.process is not None
-        assert config.root is not None
-        if config.process.terminal and console < 0:
-            raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
-        rootfs = os.path.join(bundle, config.root.path)
-        if not os.path.isdir(rootfs):
-            raise InvalidInput(f"invalid rootfs: {rootfs} is no directory", where="config.json: $.root.path")
-        saved = Saved(
-            oci_version=VERSION,
-            id=id,
-            bundle=bundle,
-            rootfs=os.path.realpath(rootfs),
-            created=now(),
-            owner=os.geteuid(),
-            cgroups=groups,
-            annotations=config.annotations,
-        )
         directory.create()
         self = cls(directory, saved, root)
         try:
             directory.save(saved)
-            directory.write("config.json", dumps(config.plain()))
-            child = Child()
-            child.stdio, child.console_socket = stdio, console
-            self._launch(config, plan, child, preserve_fds)
+            directory.write("config.json", raw)
+            starting.Starting(self, config, stdio, console).launch(plan, preserve_fds)
         except BaseException:
             self._discard(config.hooks)
             raise
         return self
-
-    def _launch(self, config: Config, plan: planning.Plan, child: Child, preserve: int) -> None:
-        from veloci.runtime.starting import Starting
-
-        fifo = self.directory.fifo()
-        if config.hooks and config.hooks.start_container:
-            child.outcome = self.directory.outcome()
-        join: list[tuple[int, int, str]] = []
-        try:
-            for path, bit, at in plan["join"]:
-                join.append((_namespace(path, bit, at), bit, at))
-            if any(step[0] == "mapped" for step in plan["steps"]):
-                from veloci.runtime import idmap, steps
-
-                steps.TABLE["mapped"] = idmap.mapped
-                child.trees = idmap.trees(config, plan["steps"])
-            starting = Starting(self, config, child)
-            launch(plan, child, starting.answers, join=join, wait=fifo, preserve=preserve, started=starting.begin)
-        finally:
-            for descriptor, _, _ in join:
-                os.close(descriptor)
-            os.close(fifo)
-            for tree in child.trees:
-                os.close(tree)
-            if child.outcome >= 0:
-                os.close(child.outcome)
 
     @classmethod
     def load(cls, id: str, *, root: str = ROOT) -> Self:
@@ -143,6 +90,8 @@ class Container:
     @property
     def group(self) -> Group:
         """Its control group."""
+        from veloci.runtime.cgroup import Group
+
         return Group(self.saved.cgroups)
 
     @property
@@ -183,6 +132,8 @@ class Container:
 
     def config(self) -> Config:
         """The configuration it was created with."""
+        from veloci.spec.runtime import Config
+
         return Config.decode(self.directory.read("config.json"), name="config.json")
 
     def start(self) -> None:
@@ -221,6 +172,8 @@ class Container:
 
     def _signal(self, signal: int) -> bool:
         """Send `signal` to its first process. Returns whether it was there to take it."""
+        from veloci.kernel.process import pidfd, pidfd_signal
+
         if not self._alive():
             return False
         try:
@@ -234,7 +187,7 @@ class Container:
         except ProcessLookupError:
             return False
         finally:
-            os.close(process)
+            posix.close(process)
         if signal == 9 and self.group.frozen():
             self.group.freeze(False)
         return True
@@ -317,7 +270,7 @@ class Container:
 
     def _hooks(self) -> Hooks | None:
         try:
-            if b'"hooks":' not in self.directory.read("config.json"):
+            if b'"hooks"' not in self.directory.read("config.json"):
                 return None
             return self.config().hooks
         except (FileNotFoundError, InvalidInput):
@@ -327,40 +280,11 @@ class Container:
         return dumps({**self.state(), "status": status})
 
 
-def read_config(bundle: str) -> Config:
-    """The bundle's config.json. Raises NotFound, InvalidInput with the place."""
-    try:
-        with open(f"{bundle}/config.json", "rb") as file:
-            raw = file.read()
-    except FileNotFoundError:
-        raise NotFound(
-            f"JSON specification file {bundle}/config.json not found", hint="veloci-runtime spec makes one"
-        ) from None
-    except OSError as error:
-        raise HostError(f"read {bundle}/config.json", error) from error
-    return Config.decode(raw, name="config.json")
-
-
-def _namespace(path: str, bit: int, at: str) -> int:
-    """A descriptor of the namespace at `path`, which must be of the kind of the CLONE_NEW* `bit`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError(f"namespace {path}", error, where=f"config.json: {at}") from error
-    try:
-        same = ioctl(descriptor, _NS_GET_NSTYPE) == bit
-    except OSError:
-        same = False
-    if not same:
-        os.close(descriptor)
-        kind = next(name for name, flag in planning.CLONE.items() if flag == bit)
-        raise InvalidInput(f"{path} is no {kind} namespace", where=f"config.json: {at}.path")
-    return descriptor
-
-
 def _gone(pid: int) -> None:
     """Wait, a few seconds at most, until process `pid`, which was killed, has ended."""
     from select import poll
+
+    from veloci.kernel.process import pidfd
 
     try:
         descriptor = pidfd(pid)
@@ -369,13 +293,13 @@ def _gone(pid: int) -> None:
     waiting = poll()
     waiting.register(descriptor)
     waiting.poll(10_000)
-    os.close(descriptor)
+    posix.close(descriptor)
 
 
 def _reap(pid: int) -> None:
     """Take the exit status of our own child, so that it does not stay as a zombie that holds its cgroup."""
     try:
         if pid:
-            os.waitpid(pid, os.WNOHANG)
+            posix.waitpid(pid, posix.WNOHANG)
     except ChildProcessError:
         return

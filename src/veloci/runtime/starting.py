@@ -1,29 +1,109 @@
-"""The parent's side of a container's creation: the answers to what its first process asks."""
+"""The parent's side of a container's creation: what is checked before, and the answers to what its process asks."""
 
 from __future__ import annotations
 
-import os
+import posix
 
-from veloci.errors import HostError, Unsupported
+from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.kernel import process as p
-from veloci.runtime import filters
+from veloci.kernel.files import absolute
+from veloci.runtime import plan as planning
+from veloci.runtime.cgroup import place
+from veloci.runtime.child import Child
 from veloci.runtime.identity import RLIMITS
-from veloci.runtime.state import process
+from veloci.runtime.launch import launch
+from veloci.runtime.state import Saved, now, process
 from veloci.spec.document import dumps
-from veloci.spec.runtime import Resources
+from veloci.spec.runtime import Config, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veloci.runtime.child import Child
-    from veloci.runtime.container import Container
-    from veloci.spec.runtime import Config
+    from veloci.runtime.container import Container, Stdio
+
+VERSION = "1.2.0"  # of the runtime specification
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+
+
+def prepare(
+    id: str, bundle: str, config: Config | None, *, console: bool, pivot: bool, keyring: bool
+) -> tuple[planning.Plan, Config, bytes, Saved]:
+    """The plan of a container, its configuration as a value and as written, and what is to be known of it.
+
+    config: instead of the bundle's. console: there is a socket for its terminal. pivot, keyring: see plan.compile.
+    Raises NotFound, InvalidInput, Unsupported with the place in config.json, HostError.
+    """
+    bundle = absolute(bundle)
+    raw = dumps(config.plain()) if config else _read_config(bundle)
+    config = config or Config.decode(raw, name="config.json")
+    groups = place(config.linux.cgroups_path, id)
+    plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=f"_ses.{id}" if keyring else "")
+    assert config.process is not None
+    assert config.root is not None
+    if config.process.terminal and not console:
+        raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
+    saved = Saved(
+        oci_version=VERSION,
+        id=id,
+        bundle=bundle,
+        rootfs=_real(config.root.path if config.root.path.startswith("/") else f"{bundle}/{config.root.path}"),
+        created=now(),
+        owner=posix.geteuid(),
+        cgroups=groups,
+        annotations=config.annotations,
+    )
+    return plan, config, raw, saved
+
+
+def _read_config(bundle: str) -> bytes:
+    try:
+        with open(f"{bundle}/config.json", "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise NotFound(
+            f"JSON specification file {bundle}/config.json not found", hint="veloci-runtime spec makes one"
+        ) from None
+    except OSError as error:
+        raise HostError(f"read {bundle}/config.json", error) from error
+
+
+def _real(rootfs: str) -> str:
+    """The directory `rootfs` without symlinks. Raises InvalidInput."""
+    try:
+        descriptor = posix.open(rootfs, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError:
+        raise InvalidInput(f"invalid rootfs: {rootfs} is no directory", where="config.json: $.root.path") from None
+    try:
+        return posix.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        posix.close(descriptor)
+
+
+def _namespace(path: str, bit: int, at: str) -> int:
+    """A descriptor of the namespace at `path`, which must be of the kind of the CLONE_NEW* `bit`."""
+    from fcntl import ioctl
+
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"namespace {path}", error, where=f"config.json: {at}") from error
+    try:
+        same = ioctl(descriptor, _NS_GET_NSTYPE) == bit
+    except OSError:
+        same = False
+    if not same:
+        posix.close(descriptor)
+        kind = next(name for name, flag in planning.CLONE.items() if flag == bit)
+        raise InvalidInput(f"{path} is no {kind} namespace", where=f"config.json: {at}.path")
+    return descriptor
 
 
 class Starting:
     """One creation under way."""
 
-    def __init__(self, container: Container, config: Config, child: Child) -> None:
-        self.container, self.config = container, config
+    def __init__(self, container: Container, config: Config, stdio: Stdio | None, console: int) -> None:
+        self.container, self.config, self.child = container, config, Child()
+        child = self.child
+        child.stdio, child.console_socket = stdio, console
         self.grouped = False
         self.answers = {
             "maps": self.maps,
@@ -34,8 +114,10 @@ class Starting:
         }
         assert config.process is not None
         if config.linux.seccomp:
-            child.bpf, child.bpf_flags = filters.compiled(config.linux.seccomp, container.root)
             from veloci.kernel import seccomp  # noqa: F401 -- the child can import nothing
+            from veloci.runtime import filters
+
+            child.bpf, child.bpf_flags = filters.compiled(config.linux.seccomp, container.root)
         if config.process.terminal:
             import _socket  # noqa: F401
 
@@ -45,7 +127,24 @@ class Starting:
             from veloci.runtime import hooks  # noqa: F401
 
             state = container.state()
-            child.state = lambda status: dumps({**state, "status": status, "pid": os.getpid()})
+            child.state = lambda status: dumps({**state, "status": status, "pid": posix.getpid()})
+
+    def launch(self, plan: planning.Plan, preserve: int) -> None:
+        """Start the process; it waits on exec.fifo when this returns. Raises VelociError."""
+        fifo = self.container.directory.fifo()
+        if self.config.hooks and self.config.hooks.start_container:
+            self.child.outcome = self.container.directory.outcome()
+        join: list[tuple[int, int, str]] = []
+        try:
+            for path, bit, at in plan["join"]:
+                join.append((_namespace(path, bit, at), bit, at))
+            launch(plan, self.child, self.answers, join=join, wait=fifo, preserve=preserve, started=self.begin)
+        finally:
+            for descriptor, _, _ in join:
+                posix.close(descriptor)
+            posix.close(fifo)
+            if self.child.outcome >= 0:
+                posix.close(self.child.outcome)
 
     def begin(self, pid: int) -> None:
         """What can be done while the child works: its cgroup."""
@@ -71,7 +170,7 @@ class Starting:
         try:
             with open(f"/proc/{pid}/uid_map", "w") as file:
                 file.write(text(linux.uid_mappings))
-            if os.geteuid() != 0:
+            if posix.geteuid() != 0:
                 with open(f"/proc/{pid}/setgroups", "w") as file:
                     file.write("deny")
             with open(f"/proc/{pid}/gid_map", "w") as file:

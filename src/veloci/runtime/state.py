@@ -9,9 +9,8 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#state
 
 from __future__ import annotations
 
-import os
-from errno import EEXIST, ENXIO
-from fcntl import LOCK_EX, flock
+import posix
+from errno import EEXIST, ENOENT, ENXIO
 
 from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 from veloci.spec.document import Document, dumps
@@ -51,8 +50,12 @@ class Directory:
     def create(self) -> None:
         """Make it. Raises Conflict if it exists, HostError."""
         try:
-            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
-            os.mkdir(self.path, 0o700)
+            try:
+                posix.mkdir(self.path, 0o700)
+            except FileNotFoundError:
+                from os import makedirs
+
+                makedirs(self.path, 0o700)
         except OSError as error:
             if error.errno == EEXIST:
                 raise Conflict("container with given ID already exists") from None
@@ -61,12 +64,12 @@ class Directory:
     def write(self, file: str, data: bytes) -> None:
         """Write a file of it, whole or not at all."""
         temporary = f"{self.path}/.{file}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, data)
+            posix.write(descriptor, data)
         finally:
-            os.close(descriptor)
-        os.rename(temporary, f"{self.path}/{file}")
+            posix.close(descriptor)
+        posix.rename(temporary, f"{self.path}/{file}")
 
     def save(self, saved: Saved) -> None:
         """Write state.json."""
@@ -77,8 +80,8 @@ class Directory:
         try:
             raw = self.read("state.json")
         except (FileNotFoundError, NotADirectoryError):
-            if os.path.isdir(self.path):  # killed before the first write
-                return Saved(oci_version="", id=self.id, bundle="", rootfs="", created="", owner=os.geteuid())
+            if _is_directory(self.path):  # killed before the first write
+                return Saved(oci_version="", id=self.id, bundle="", rootfs="", created="", owner=posix.geteuid())
             raise NotFound("container does not exist") from None
         return Saved.decode(raw, name=f"{self.path}/state.json")
 
@@ -90,28 +93,28 @@ class Directory:
     def remove(self) -> None:
         """Remove it and what it holds; it may be gone already."""
         try:
-            for name in os.listdir(self.path):
-                os.unlink(f"{self.path}/{name}")
-            os.rmdir(self.path)
+            for name in posix.listdir(self.path):
+                posix.unlink(f"{self.path}/{name}")
+            posix.rmdir(self.path)
         except FileNotFoundError:
             return
 
     def fifo(self) -> int:
         """Make exec.fifo. Returns a descriptor that reads from it and never sees its end."""
         path = f"{self.path}/exec.fifo"
-        os.mkfifo(path, 0o600)
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        posix.mkfifo(path, 0o600)
+        return posix.open(path, posix.O_RDWR | posix.O_CLOEXEC)
 
     def outcome(self) -> int:
         """Make start.fifo, through which startContainer hooks report. Returns a descriptor of both its ends."""
         path = f"{self.path}/start.fifo"
-        os.mkfifo(path, 0o600)
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        posix.mkfifo(path, 0o600)
+        return posix.open(path, posix.O_RDWR | posix.O_CLOEXEC)
 
     def waiting(self) -> bool:
         """Whether the container's process waits for its start."""
         try:
-            os.close(os.open(f"{self.path}/exec.fifo", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            posix.close(posix.open(f"{self.path}/exec.fifo", posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -124,16 +127,16 @@ class Directory:
         """Let the process that waits go on. Raises Conflict if none waits."""
         path = f"{self.path}/exec.fifo"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
         except OSError as error:
-            if error.errno in (ENXIO, 2):
+            if error.errno in (ENXIO, ENOENT):
                 raise Conflict("cannot start an already running container") from None
             raise
         try:
-            os.write(descriptor, b"0")
+            posix.write(descriptor, b"0")
         finally:
-            os.close(descriptor)
-        os.unlink(path)
+            posix.close(descriptor)
+        posix.unlink(path)
 
     def locked(self) -> Lock:
         """A context in which no one else changes this container."""
@@ -149,26 +152,35 @@ class Lock:
 
     def __enter__(self) -> None:
         try:
-            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.descriptor = posix.open(self.path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("container does not exist") from None
+        from fcntl import LOCK_EX, flock
+
         flock(self.descriptor, LOCK_EX)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.descriptor)
+        posix.close(self.descriptor)
 
 
 def ids(root: str) -> Iterator[str]:
     """The ids of all containers below `root`, sorted."""
     try:
-        names = os.listdir(root)
+        names = posix.listdir(root)
     except FileNotFoundError:
         return
     for name in sorted(names):
-        if not name.startswith(".") and set(name) <= _LETTERS and os.path.isdir(f"{root}/{name}"):
+        if not name.startswith(".") and set(name) <= _LETTERS and _is_directory(f"{root}/{name}"):
             yield name
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o040000
+    except OSError:
+        return False
 
 
 def process(pid: int) -> tuple[str, int]:

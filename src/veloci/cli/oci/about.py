@@ -36,7 +36,7 @@ def features() -> int:
 def version() -> int:
     """Print versions as runc does."""
     from veloci import __version__
-    from veloci.runtime.container import VERSION
+    from veloci.runtime.starting import VERSION
 
     print(f"veloci-runtime version {__version__}\ncommit: {__version__}\nspec: {VERSION}")
     return 0
