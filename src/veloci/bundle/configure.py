@@ -166,7 +166,8 @@ def _mounts(options: Options) -> list[Json]:
     if not options.shm:
         replaced.add("/dev/shm")  # noqa: S108
     if options.namespaces.get("ipc") == "host":  # the memory that the host's processes share
-        usual[3] = {**usual[3], "type": "bind", "source": "/dev/shm", "options": ["rbind", "nosuid", "noexec", "nodev"]}
+        shared = ["rbind", "nosuid", "noexec", "nodev"]
+        usual[3] = {**usual[3], "type": "bind", "source": usual[3]["destination"], "options": shared}
     # Parents before children, whatever the order they were asked in.
     wanted = sorted(options.mounts, key=lambda mount: str(mount["destination"]).rstrip("/").count("/"))
     return [mount for mount in usual if mount["destination"] not in replaced] + wanted

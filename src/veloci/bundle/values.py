@@ -121,7 +121,7 @@ def tmpfs(text: str, where: str = "--tmpfs") -> dict[str, Any]:
 def mount(text: str, where: str = "--mount") -> dict[str, Any]:
     """`type=bind,source=…,target=…[,readonly]` as `volume` gives it, or with type "tmpfs" a mount of config.json.
 
-    A volume's may have "labels", "driver_options" (both dicts) and "subpath" besides.
+    A volume's may have "labels" and "driver_options", both dicts, besides.
     """
     fields: dict[str, list[str]] = {}
     for part in _fields(text, where):
@@ -194,12 +194,10 @@ def _volume(taken: _Taken, _target: str, *, readonly: bool) -> dict[str, Any]:
         volume_name(found["source"], taken.where)
     if taken.truth("volume-nocopy"):
         found["options"].append("nocopy")
-    driver, subpath = taken.one("volume-driver"), taken.one("volume-subpath")
+    driver = taken.one("volume-driver")
     if driver not in ("", "local"):
         raise taken.wrong(f"no volume driver {driver!r}")
-    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
-        raise taken.wrong("volume-subpath must be a path in the volume")
-    more = {"labels": taken.pairs("volume-label"), "driver_options": taken.pairs("volume-opt"), "subpath": subpath}
+    more = {"labels": taken.pairs("volume-label"), "driver_options": taken.pairs("volume-opt")}
     return found | {key: value for key, value in more.items() if value}
 
 

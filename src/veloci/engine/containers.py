@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from time import monotonic, sleep, time_ns
+from time import monotonic, sleep
 
-from veloci.bundle.configure import configure
-from veloci.bundle.options import Options
 from veloci.engine.record import Record, Records
-from veloci.errors import Conflict, Denied, InvalidInput, VelociError
+from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.monitor import session, spawn, state
-from veloci.monitor.policy import Restart
 from veloci.monitor.task import Task
-from veloci.spec.document import Document, Json, dumps, loads
+from veloci.spec.document import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,29 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from veloci.bundle.options import Options
     from veloci.engine.engine import Engine
-    from veloci.image.image import Image
-
-_PASSWD = 1 << 20  # bytes read at most of the image's passwd and group
-
-
-class Settings(Document):
-    """What a container is made with besides its image."""
-
-    options: Options = Options()
-    name: str = ""
-    network: str = "bridge"
-    ports: tuple[Json, ...] = ()  # network.ports.Port, plain
-    restart: Restart = Restart()
-    auto_remove: bool = False
-    stdin: bool = False
-    pull: str = "missing"
-    runtime: str = "veloci"
-    stop_signal: str = ""
-    stop_timeout: int = 10  # seconds
-    labels: dict[str, str] = {}
-    hosts: tuple[str, ...] = ()  # NAME:ADDRESS
-    dns: tuple[str, ...] = ()
+    from veloci.engine.run_options import RunOptions
+    from veloci.transport.place import Progress
 
 
 class Containers:
@@ -54,76 +32,23 @@ class Containers:
 
     # --- making
 
-    def create(self, image: str, settings: Settings | None = None) -> str:
+    def create(
+        self,
+        image: str,
+        command: Sequence[str] = (),
+        options: RunOptions | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> str:
         """Make a container of an image, pulled if it is missing; nothing runs yet. Returns its ID.
 
-        On failure nothing of it is left. Raises NotFound, InvalidInput, Conflict, Denied.
+        command: instead of the image's. On failure nothing of it is left. Raises NotFound, InvalidInput,
+        Unsupported, Conflict, Denied.
         """
-        if os.geteuid() != 0:
-            raise Denied("making a container needs root", hint="sudo veloci …")
-        settings = settings or Settings()
-        found = self._engine.images.get(image, pull=settings.pull)
-        chain_id = self._engine.images.unpacked(found)
-        id, name = self.records.claim(settings.name)
-        try:
-            self._engine.snapshots.prepare(id, chain_id)
-            self._write(id, name, image, found, chain_id, settings)
-        except BaseException:
-            self._engine.snapshots.remove(id)
-            self.records.forget(id, name)
-            raise
-        return id
+        from veloci.engine.creation import Creation
+        from veloci.engine.run_options import RunOptions
 
-    def _write(self, id: str, name: str, image: str, found: Image, chain_id: str, settings: Settings) -> None:
-        options, data = settings.options, self.records.data(id)
-        files = [_file(data, "hosts"), _file(data, "hostname"), _file(data, "resolv.conf")]
-        options = options.replace(
-            mounts=(*files, *options.mounts),
-            namespaces={**options.namespaces, **self._network_namespace(settings.network)},
-        )
-        root = self._engine.snapshots.mount(id)
-        try:
-            config = configure(found.config, options, id=id, passwd=_read(root, "passwd"), group=_read(root, "group"))
-        finally:
-            os.close(root)
-        record = Record(
-            id=id,
-            name=name,
-            image=image,
-            image_id=found.id,
-            chain_id=chain_id,
-            created=time_ns(),
-            runtime=settings.runtime,
-            network=settings.network,
-            ports=settings.ports,
-            restart=settings.restart,
-            auto_remove=settings.auto_remove,
-            stdin=settings.stdin,
-            tty=options.tty,
-            stop_signal=settings.stop_signal or found.config.config.stop_signal or "SIGTERM",
-            stop_timeout=settings.stop_timeout,
-            labels={**found.config.config.labels, **settings.labels},
-            hostname=str(config.get("hostname") or os.uname().nodename),
-            hosts=settings.hosts,
-            dns=settings.dns,
-            command=tuple(config["process"]["args"]),
-        )
-        with open(f"{data}/bundle/config.json", "wb") as file:
-            file.write(dumps(config))
-        for place in ("hosts", "hostname", "resolv.conf"):
-            with open(f"{data}/{place}", "wb"):
-                pass
-        self.records.save(record)
-
-    def _network_namespace(self, network: str) -> dict[str, str]:
-        if network == "host":
-            return {"network": "host"}
-        if network.startswith("container:"):
-            pid = self.records.current(self.records.find(network.removeprefix("container:"))).pid
-            if not pid:
-                raise Conflict(f"{network.removeprefix('container:')} is not running, its network cannot be joined")
-            return {"network": f"/proc/{pid}/ns/net"}
-        return {}
+        return Creation(self._engine, image, command, options or RunOptions()).make(progress)
 
     # --- running
 
@@ -149,8 +74,7 @@ class Containers:
             root = self._engine.snapshots.mount(id)
             if attach:
                 ours, theirs = session.pair()
-            with open(f"{data}/bundle/config.json", "rb") as file:
-                config = loads(file.read())
+            config = self._config(record)
             task = Task(
                 id=id,
                 data=data,
@@ -178,6 +102,29 @@ class Containers:
                 os.close(root)
         return ours
 
+    def _config(self, record: Record) -> dict[str, Any]:
+        """Its config.json, with the namespaces of other containers as they are now. Raises Conflict, NotFound."""
+        path = f"{self.records.data(record.id)}/bundle/config.json"
+        with open(path, "rb") as file:
+            config: dict[str, Any] = loads(file.read())
+        if not record.joined:
+            return config
+        from veloci.engine.creation import entered
+
+        pids = {}
+        for kind, other in record.joined.items():
+            now = self.records.current(other)
+            if now.status not in ("running", "paused"):
+                name = self.records.load(other).name
+                raise Conflict(
+                    f"cannot join the {kind} namespace of a container that is not running: {name}",
+                    hint=f"veloci start {name}",
+                )
+            pids[kind] = now.pid
+        if entered(config, pids):
+            state.write(path, config)
+        return config
+
     def _spawn(self, task: Task, root: int, lock: int, first: socket | None) -> None:
         if self._engine.forks:
             spawn.forked(task, root, first, self.ended(task.id))
@@ -196,18 +143,23 @@ class Containers:
                 return
             record = self.records.load(id)
             if record.auto_remove:
-                self._engine.snapshots.remove(id)
-                self.records.forget(id, record.name)
+                self._forget(record, volumes=True)
 
         return finish
 
     def _lease(self, record: Record) -> dict[str, Any] | None:
-        if record.network in ("none", "host") or record.network.startswith("container:"):
+        if record.network in ("none", "host") or record.network.startswith(("container:", "ns:")):
             return None
         from veloci.network.ports import Port
 
-        ports = [Port.convert(port) for port in record.ports]
-        lease: dict[str, Any] = self._engine.networks.prepare(record.network, record.id, ports=ports)
+        lease: dict[str, Any] = self._engine.networks.prepare(
+            record.network,
+            record.id,
+            ports=[Port.convert(port) for port in record.ports],
+            address=record.address or None,
+            mac=record.mac or None,
+        )
+        self._engine.warnings += lease.get("warnings", ())
         state.write(f"{self.records.run(record.id)}/lease.json", lease)
         return lease
 
@@ -215,12 +167,21 @@ class Containers:
         """Write /etc/hosts, hostname and resolv.conf, which are bound into the container."""
         from veloci.bundle.hostfiles import hosts, resolv
 
-        data = self.records.data(record.id)
-        names = [(address, name) for name, _, address in (entry.partition(":") for entry in record.hosts)]
+        if "network" in record.joined:
+            return  # it has the files of the container whose network it shares
+        data, gateway = self.records.data(record.id), (lease or {}).get("gateway") or "127.0.0.1"
+        pairs = (entry.partition(":")[::2] for entry in record.hosts)
+        names = [(gateway if address == "host-gateway" else address, name) for name, address in pairs]
         if lease:
             names.append((lease["address"], record.hostname))
         base = _text("/etc/hosts") if record.network == "host" else ""
-        resolver = resolv(_text("/etc/resolv.conf"), servers=record.dns, own_network=record.network != "host")
+        resolver = resolv(
+            _text("/etc/resolv.conf"),
+            servers=record.dns,
+            search=record.dns_search,
+            options=record.dns_options,
+            own_network=record.network != "host",
+        )
         texts = {"hosts": hosts(names, base=base), "hostname": record.hostname + "\n", "resolv.conf": resolver}
         for name, text in texts.items():
             with open(f"{data}/{name}", "w") as file:  # in place: it is bound into the container
@@ -247,7 +208,7 @@ class Containers:
         try:
             connection = self.connect(id)
         except Conflict:
-            self._kill_orphan(id)
+            self._kill_orphan(record)
             return
         seconds = record.stop_timeout if timeout is None else timeout
         connection.send(b"h%d" % signal_number(record.stop_signal))
@@ -259,17 +220,17 @@ class Containers:
             await_end(connection)
         connection.close()
 
-    def _kill_orphan(self, id: str) -> None:
+    def _kill_orphan(self, record: Record) -> None:
         """End what is left of a container whose monitor was killed."""
         from veloci.monitor import runtimes
 
-        record = self.records.load(id)
-        run = self.records.run(id)
+        run = self.records.run(record.id)
         if os.path.isdir(run):
-            runtimes.named(record.runtime, self._engine.run_root, run).delete(id)
+            runtimes.named(record.runtime, self._engine.run_root, run).delete(record.id)
         lease = state.read(f"{run}/lease.json")
-        if lease is not None and not state.held(self.records.data(id)):
+        if lease is not None:
             self._engine.networks.detach(lease)
+            os.unlink(f"{run}/lease.json")
 
     def wait(self, word: str) -> int:
         """Wait until it has ended. Returns its exit status. Raises NotFound."""
@@ -281,24 +242,61 @@ class Containers:
         code = await_end(connection)
         return self.records.current(id).exit_code if code is None else code
 
-    def remove(self, word: str, *, force: bool = False) -> None:
-        """Remove it. Raises NotFound, Conflict if it runs, unless `force` kills it."""
+    def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it. Raises NotFound, Conflict if it runs, unless `force` kills it.
+
+        volumes: its anonymous volumes, too, where no other container has them.
+        """
         id = self.records.find(word)
-        if self.records.current(id).status in ("running", "paused", "restarting"):
-            if not force:
-                raise Conflict(f"cannot remove running container {word}", hint=f"veloci stop {word}, or veloci rm -f")
-            self.stop(id, timeout=0)
         try:
-            record = self.records.load(id)
-            self._kill_orphan(id)
-            name = record.name
-        except VelociError:
-            if not force:
-                raise
-            name = "" if word == id else word
-        self.settled(id)
-        self._engine.snapshots.remove(id)
-        self.records.forget(id, name)
+            lock = self._stopped(id, word, force=force)
+        except (FileNotFoundError, NotFound):
+            if not os.path.isdir(self.records.data(id)):
+                return  # it removed itself
+            raise
+        try:
+            try:
+                record = self.records.load(id)
+                self._kill_orphan(record)
+            except VelociError:
+                if not force:
+                    raise
+                self._engine.snapshots.remove(id)
+                self.records.forget(id, "" if word == id else word)
+                return
+            self._forget(record, volumes=volumes or record.auto_remove)
+        finally:
+            os.close(lock)
+
+    def _stopped(self, id: str, word: str, *, force: bool) -> int:
+        """Its lock, once it has ended. Raises Conflict if it runs and `force` does not end it."""
+        end = monotonic() + 10
+        while True:
+            try:
+                status = self.records.current(id).status
+            except VelociError:  # a damaged file
+                if not force:
+                    raise
+                status = ""
+            if status in ("running", "paused", "restarting"):
+                if not force:
+                    hint = f"veloci stop {word}, or veloci rm -f {word}"
+                    raise Conflict(f"cannot remove container {word}: it is {status}", hint=hint)
+                self.stop(id, timeout=0)
+            try:
+                return state.hold(self.records.data(id))
+            except Conflict:
+                if monotonic() > end:
+                    raise
+                sleep(0.005)
+
+    def _forget(self, record: Record, *, volumes: bool) -> None:
+        """Remove what lasts of a container that has ended. volumes: also its anonymous ones."""
+        self._engine.snapshots.remove(record.id)
+        self.records.forget(record.id, record.name)
+        for point in record.mounts:
+            if point["type"] == "volume":
+                self._engine.volumes.release(point["name"], record.id, remove=volumes)
 
     def settled(self, word: str) -> None:
         """Wait, ten seconds at most, until its monitor has let go of it. Raises NotFound."""
@@ -327,6 +325,7 @@ class Containers:
         The calling process must have one thread. Raises NotFound, Conflict if it does not run.
         """
         from veloci.bundle.configure import process
+        from veloci.engine.creation import read_account_file
         from veloci.monitor import runtimes
 
         id = self.records.find(word)
@@ -337,7 +336,9 @@ class Containers:
             config = loads(file.read())
         root = os.open(f"/proc/{now.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            added = process(config, args, options, passwd=_read(root, "passwd"), group=_read(root, "group"))
+            added = process(
+                config, args, options, passwd=read_account_file(root, "passwd"), group=read_account_file(root, "group")
+            )
         finally:
             os.close(root)
         return runtimes.named(record.runtime, self._engine.run_root, self.records.run(id)).exec(id, added, stdio)
@@ -375,16 +376,6 @@ def signal_number(text: str) -> int:
     if not isinstance(number, int):
         raise InvalidInput(f"unknown signal {text!r}", hint="a name as in TERM, or a number")
     return number
-
-
-def _file(data: str, name: str) -> dict[str, Any]:
-    return {"destination": f"/etc/{name}", "type": "bind", "source": f"{data}/{name}", "options": ["rbind", "rprivate"]}
-
-
-def _read(root: int, name: str) -> bytes:
-    from veloci.kernel.files import read_in_root
-
-    return read_in_root(root, f"/etc/{name}", _PASSWD)
 
 
 def _text(path: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from veloci.engine.builds import Builds
     from veloci.engine.containers import Containers
     from veloci.engine.images import Images
+    from veloci.engine.volumes import Volumes
     from veloci.network.networks import Networks
     from veloci.snapshot import Snapshots
 
@@ -21,6 +22,7 @@ _PARTS = {
     "store": ("veloci.content.store", "Store", "content"),
     "names": ("veloci.content.names", "Names", "content"),
     "snapshots": ("veloci.snapshot", "Snapshots", "snapshots"),
+    "volumes": ("veloci.engine.volumes", "Volumes", ""),
     "networks": ("veloci.network.networks", "Networks", "networks"),
     "images": ("veloci.engine.images", "Images", ""),
     "containers": ("veloci.engine.containers", "Containers", ""),
@@ -39,6 +41,7 @@ class Engine:
     store: Store
     names: Names
     snapshots: Snapshots
+    volumes: Volumes
     networks: Networks
     images: Images
     containers: Containers
@@ -48,6 +51,7 @@ class Engine:
         self.root = root or paths.data()
         self.run_root = run or paths.run()
         self.forks = forks
+        self.warnings: list[str] = []  # what a verb did or met that its caller should know; the command line prints it
 
     def __getattr__(self, name: str) -> Any:
         """Make a part at its first use."""

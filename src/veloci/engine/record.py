@@ -2,12 +2,15 @@
 
 data()/containers/ID/    container.json, bundle/, log, exit.json, lock, hosts, hostname, resolv.conf
 data()/containers/.names/NAME -> ID      a link, so that a name is taken by one container only
+data()/containers/.making/ID             its name, until container.json is there; locked by the command that makes it,
+                                         so one that is not locked tells of a command that was killed
 run()/containers/ID/     state.json, monitor.sock, lease.json
 """
 
 from __future__ import annotations
 
 import os
+from fcntl import LOCK_EX, LOCK_NB, flock
 
 from veloci.errors import Conflict, InvalidInput, NotFound
 from veloci.monitor import state
@@ -45,8 +48,12 @@ class Record(Document):
     chain_id: str  # of the layers below its own
     created: int
     runtime: str = "veloci"
-    network: str = "bridge"  # a network's name, none, host or container:ID
+    network: str = "bridge"  # a network's name, none, host, container:ID or ns:PATH
+    joined: dict[str, str] = {}  # a namespace's kind (network, pid) -> ID of the container whose it is
+    address: str = ""  # what was asked for in the network
+    mac: str = ""
     ports: tuple[Json, ...] = ()  # network.ports.Port, plain
+    mounts: tuple[Json, ...] = ()  # mount_points.Point, plain
     restart: Restart = Restart()
     auto_remove: bool = False
     stdin: bool = False
@@ -54,7 +61,6 @@ class Record(Document):
     stop_signal: str = "SIGTERM"
     stop_timeout: int = 10  # seconds
     labels: dict[str, str] = {}
-    volumes: dict[str, str] = {}  # destination -> name of an anonymous volume, removed with it
     hostname: str = ""
     hosts: tuple[str, ...] = ()  # NAME:ADDRESS
     dns: tuple[str, ...] = ()
@@ -70,7 +76,8 @@ class Records:
 
     def __init__(self, root: str, run_root: str) -> None:
         self.root, self.run_root = f"{root}/containers", f"{run_root}/containers"
-        self._names = f"{self.root}/.names"
+        self._names, self._making = f"{self.root}/.names", f"{self.root}/.making"
+        self._marks: dict[str, int] = {}  # ID -> descriptor of the lock, of what this process is making
 
     def data(self, id: str) -> str:
         """The directory of what lasts."""
@@ -81,24 +88,70 @@ class Records:
         return f"{self.run_root}/{id}"
 
     def claim(self, name: str) -> tuple[str, str]:
-        """A new ID with its directories, and its name ("": one is made up). Raises Conflict, InvalidInput."""
-        id = os.urandom(32).hex()
-        for path in (self._names, self.run_root):
+        """A new ID with its directories, and its name ("": one is made up). Raises Conflict, InvalidInput.
+
+        Until `save` or `forget` it counts as abandoned when this process ends.
+        """
+        id, name = os.urandom(32).hex(), name.removeprefix("/")
+        for path in (self._names, self._making, self.run_root):
             os.makedirs(path, 0o700, exist_ok=True)
         if name:
-            self._take(name.removeprefix("/"), id)
-            name = name.removeprefix("/")
-        else:
-            name = self._invented(id)
-        os.makedirs(f"{self.data(id)}/bundle/rootfs", 0o700)
-        os.mkdir(self.run(id), 0o700)
+            _check(name)
+        self._mark(id)
+        try:
+            os.makedirs(f"{self.data(id)}/bundle/rootfs", 0o700)
+            os.mkdir(self.run(id), 0o700)
+            if name:
+                self._take(name, id)
+            else:
+                name = self._invented(id)
+        except BaseException:
+            self.forget(id, "")
+            raise
         return id, name
 
+    def _mark(self, id: str) -> None:
+        """The sign that this process makes the container: a locked file, never seen unlocked while we live."""
+        path = f"{self._making}/.{id}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        flock(descriptor, LOCK_EX)
+        os.rename(path, f"{self._making}/{id}")
+        self._marks[id] = descriptor
+
+    def _unmark(self, id: str) -> None:
+        descriptor = self._marks.pop(id, -1)
+        if descriptor >= 0:
+            _unlink(f"{self._making}/{id}")  # which is gone if it was done while we looked
+            os.close(descriptor)
+
+    def abandoned(self) -> Iterator[tuple[str, str]]:
+        """What killed commands were making: ID and name ("": it has none yet), locked until `forget`."""
+        try:
+            ids = os.listdir(self._making)
+        except FileNotFoundError:
+            return
+        for id in ids:
+            if id.startswith(".") or id in self._marks:
+                continue
+            try:
+                descriptor = os.open(f"{self._making}/{id}", os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            name = os.read(descriptor, 256).rstrip(b"\0").decode(errors="replace")
+            self._marks[id] = descriptor
+            if os.path.exists(f"{self.data(id)}/container.json"):  # it was whole, but for this
+                self._unmark(id)
+            else:
+                yield id, name
+
     def _take(self, name: str, id: str) -> None:
-        if len(name) < 2 or name[0] in "_.-" or not _NAME.issuperset(name) or len(name) > 128:
-            raise InvalidInput(
-                f"invalid container name {name!r}", hint="letters, digits and _ . - after the first, at least two"
-            )
+        if id in self._marks:
+            os.pwrite(self._marks[id], name.encode() + bytes(128 - len(name)), 0)
         try:
             os.symlink(id, f"{self._names}/{name}")
         except FileExistsError:
@@ -127,6 +180,8 @@ class Records:
 
     def rename(self, record: Record, name: str) -> None:
         """Give it another name. Raises Conflict, InvalidInput."""
+        name = name.removeprefix("/")
+        _check(name)
         self._take(name, record.id)
         self.save(record.replace(name=name))
         os.unlink(f"{self._names}/{record.name}")
@@ -134,6 +189,7 @@ class Records:
     def save(self, record: Record) -> None:
         """Write container.json."""
         state.write(f"{self.data(record.id)}/container.json", record.plain())
+        self._unmark(record.id)
 
     def load(self, id: str) -> Record:
         """The record of the container with this whole ID. Raises NotFound, VelociError for a damaged file."""
@@ -191,7 +247,7 @@ class Records:
         try:
             if name and os.readlink(f"{self._names}/{name}") == id:
                 os.unlink(f"{self._names}/{name}")
-        except FileNotFoundError:
+        except OSError:  # it is gone, or was never a name
             pass
         for parent in (self.run_root, self.root):
             if os.path.isdir(parent):
@@ -200,6 +256,21 @@ class Records:
                     remove_tree(directory, id.encode())
                 finally:
                     os.close(directory)
+        self._unmark(id)
+
+
+def _check(name: str) -> None:
+    if len(name) < 2 or name[0] in "_.-" or not _NAME.issuperset(name) or len(name) > 128:
+        raise InvalidInput(
+            f"invalid container name {name!r}", hint="letters, digits and _ . - after the first, at least two"
+        )
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _missing(word: str) -> NotFound:

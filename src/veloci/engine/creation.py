@@ -1,0 +1,289 @@
+"""A container being made: image, volumes, names and configuration come together; nothing runs yet."""
+
+from __future__ import annotations
+
+import os
+from time import time_ns
+
+from veloci.bundle import values
+from veloci.bundle.configure import configure
+from veloci.engine import asked
+from veloci.engine.mount_points import Wanted
+from veloci.engine.record import Record
+from veloci.errors import Denied, InvalidInput, NotFound
+from veloci.monitor.policy import Restart
+from veloci.network import ports as published
+from veloci.spec.document import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from veloci.bundle.options import Options
+    from veloci.engine.engine import Engine
+    from veloci.engine.mount_points import Point
+    from veloci.engine.run_options import RunOptions
+    from veloci.image.image import Image
+    from veloci.network.ports import Port
+    from veloci.transport.place import Progress
+
+ENTERED = "/proc/{}/ns/{}"  # where the namespace of a running process is
+_PASSWD = 1 << 20  # bytes read at most of the image's passwd and group
+_NAMES = {"network": "net"}  # a namespace's kind -> its name below /proc/PID/ns
+_HOST_FILES = ("hosts", "hostname", "resolv.conf")
+
+
+class Creation:
+    """One container to be. What the user asked for is read at once, so that a mistake costs no pull."""
+
+    def __init__(self, engine: Engine, image: str, command: Sequence[str], wanted: RunOptions) -> None:
+        """Raises InvalidInput, Unsupported, NotFound, Denied."""
+        from veloci.engine.containers import signal_number
+        from veloci.monitor.runtimes import find
+
+        if os.geteuid() != 0:
+            raise Denied("making a container needs root", hint="sudo veloci …")
+        asked.check(wanted)
+        self._engine, self._name, self._wanted = engine, image, wanted
+        self.records = engine.containers.records
+        self.restart = Restart.parse(wanted.restart)
+        self.ports = [port for text in wanted.publish for port in published.parse(text)]
+        self.exposed = [port for text in wanted.expose for port in _exposed(text)]
+        self.hosts = tuple(":".join(values.host(text)) for text in wanted.add_host)
+        self.labels = asked.labels(wanted)
+        self.mounts = Wanted(wanted)
+        self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
+        self.options = asked.bundled(wanted, command)
+        if wanted.stop_signal:
+            signal_number(wanted.stop_signal)
+        if wanted.runtime not in ("", "veloci"):
+            find(wanted.runtime)
+        for address in wanted.dns:
+            values.host(f"dns:{address}", "--dns")
+
+    def make(self, progress: Progress | None = None) -> str:
+        """Make it. Returns its ID; on failure nothing of it is left. Raises NotFound, Conflict, HostError."""
+        self._clear()
+        wanted, snapshots = self._wanted, self._engine.snapshots
+        found = self._engine.images.get(
+            self._name, pull=wanted.pull, platform=wanted.platform or None, progress=progress
+        )
+        chain_id = self._engine.images.unpacked(found)
+        id, name = self.records.claim(wanted.name)
+        points: list[Point] = []
+        try:
+            snapshots.prepare(id, chain_id)
+            root = snapshots.mount(id)
+            try:
+                points += self._points(id, found, root)
+                config = self._config(id, found, points, root)
+            finally:
+                os.close(root)
+            self._write(id, config)
+            self.records.save(self._record(id, name, chain_id, found, points, config))
+        except BaseException:
+            snapshots.remove(id)
+            self.records.forget(id, name)
+            for point in points:
+                if point.type == "volume":
+                    self._engine.volumes.release(point.name, id, remove=True)
+            raise
+        return id
+
+    def _clear(self) -> None:
+        """Take away what killed commands left half made."""
+        for id, name in self.records.abandoned():
+            self._engine.snapshots.remove(id)
+            self.records.forget(id, name)
+
+    def _points(self, id: str, found: Image, root: int) -> list[Point]:
+        """The mounts, each volume filled from the image."""
+        points = self.mounts.points(id, found.config.config.volumes, self._engine)
+        for point in points:
+            if point.copy:
+                volumes = self._engine.volumes
+                volumes.fill(volumes.get(point.name), root, point.destination)
+        return points
+
+    def _config(self, id: str, found: Image, points: Iterable[Point], root: int) -> dict[str, Any]:
+        options, data = self.options, self.records.data(id)
+        shared = self.joined.get("network")
+        files = [_file(self.records.data(shared) if shared else data, name) for name in _HOST_FILES]
+        if options.init:
+            files.append(self._init(data, options.init))
+        paths = {kind: ENTERED.format(0, _NAMES.get(kind, kind)) for kind in self.joined}
+        if shared and not options.hostname:
+            options = options.replace(hostname=self.records.load(shared).hostname)
+        options = options.replace(
+            mounts=(*files, *(point.configured() for point in points)), namespaces={**options.namespaces, **paths}
+        )
+        passwd, group = read_account_file(root, "passwd"), read_account_file(root, "group")
+        return configure(found.config, options, id=id, passwd=passwd, group=group)
+
+    def _init(self, data: str, place: str) -> dict[str, Any]:
+        """The init, as a file of this container alone."""
+        from veloci.kernel import init
+
+        with open(f"{data}/init", "wb") as file:
+            file.write(init.image(os.uname().machine))
+        os.chmod(f"{data}/init", 0o755)  # noqa: S103 -- any user of the container starts it
+        return {"destination": place, "type": "bind", "source": f"{data}/init", "options": ["bind", "rprivate", "ro"]}
+
+    def _write(self, id: str, config: dict[str, Any]) -> None:
+        data = self.records.data(id)
+        with open(f"{data}/bundle/config.json", "wb") as file:
+            file.write(dumps(config))
+        for name in _HOST_FILES:
+            with open(f"{data}/{name}", "wb"):
+                pass
+
+    def _record(
+        self, id: str, name: str, chain_id: str, found: Image, points: Iterable[Point], config: dict[str, Any]
+    ) -> Record:
+        wanted, image = self._wanted, found.config.config
+        exposed = {**dict.fromkeys(image.exposed_ports), **dict.fromkeys(map(_text, self.exposed))}
+        args = config["process"]["args"]
+        return Record(
+            id=id,
+            name=name,
+            image=self._name,
+            image_id=found.id,
+            chain_id=chain_id,
+            created=time_ns(),
+            runtime=wanted.runtime or "veloci",
+            network=self._network(),
+            joined=self.joined,
+            address=wanted.ip,
+            mac=wanted.mac_address,
+            ports=tuple(port.plain() for port in (*self.ports, *self._all_ports(exposed))),
+            mounts=tuple(point.plain() for point in points),
+            restart=self.restart,
+            auto_remove=wanted.rm,
+            stdin=wanted.interactive,
+            tty=wanted.tty,
+            stop_signal=wanted.stop_signal or image.stop_signal or "SIGTERM",
+            stop_timeout=wanted.stop_timeout,
+            labels={**image.labels, **self.labels},
+            hostname=str(config.get("hostname") or os.uname().nodename),
+            hosts=self.hosts,
+            dns=wanted.dns,
+            dns_search=wanted.dns_search,
+            dns_options=wanted.dns_option,
+            command=tuple(args[2:] if self.options.init else args),
+            exposed=tuple(exposed),
+            host_config=asked_for(wanted, self.options),
+        )
+
+    def _network(self) -> str:
+        network = self._wanted.network
+        if "network" in self.joined:
+            return f"container:{self.joined['network']}"
+        if network in ("none", "host") or network.startswith("ns:"):
+            return network
+        try:
+            return self._engine.networks.get("bridge" if network == "default" else network).name
+        except NotFound:
+            raise NotFound(f"network {network} not found", hint=f"veloci network create {network}") from None
+
+    def _all_ports(self, exposed: Iterable[str]) -> list[Port]:
+        """With --publish-all the exposed ports that are not published by themselves, each on a free port."""
+        if not self._wanted.publish_all:
+            return []
+        have = {_text(port) for port in self.ports}
+        found = [port for text in exposed for port in _exposed(text)]
+        return [port for port in found if _text(port) not in have]
+
+
+def read_account_file(root: int, name: str) -> bytes:
+    """/etc/passwd or /etc/group beneath the descriptor `root`."""
+    from veloci.kernel.files import read_in_root
+
+    return read_in_root(root, f"/etc/{name}", _PASSWD)
+
+
+def entered(config: dict[str, Any], pids: dict[str, int]) -> bool:
+    """Put the namespaces of the processes `pids` (kind -> PID) into config.json. Returns whether that changed it."""
+    changed = False
+    for namespace in config["linux"]["namespaces"]:
+        kind = namespace["type"]
+        if kind in pids:
+            path = ENTERED.format(pids[kind], _NAMES.get(kind, kind))
+            changed = changed or namespace.get("path") != path
+            namespace["path"] = path
+    return changed
+
+
+def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
+    """What was asked for in the shape of docker's HostConfig, for `inspect`; what the record knows is not here."""
+    cpus = options.cpus or 0
+    return {
+        "Binds": list(wanted.volume) or None,
+        "CapAdd": list(wanted.cap_add) or None,
+        "CapDrop": list(wanted.cap_drop) or None,
+        "Privileged": wanted.privileged,
+        "PublishAllPorts": wanted.publish_all,
+        "ReadonlyRootfs": wanted.read_only,
+        "Dns": list(wanted.dns),
+        "DnsOptions": list(wanted.dns_option),
+        "DnsSearch": list(wanted.dns_search),
+        "ExtraHosts": list(wanted.add_host) or None,
+        "GroupAdd": list(wanted.group_add) or None,
+        "IpcMode": wanted.ipc or "private",
+        "PidMode": wanted.pid,
+        "UTSMode": wanted.uts,
+        "UsernsMode": wanted.userns,
+        "CgroupnsMode": wanted.cgroupns or "private",
+        "CgroupParent": wanted.cgroup_parent,
+        "SecurityOpt": list(wanted.security_opt) or None,
+        "Tmpfs": dict(text.partition(":")[::2] for text in wanted.tmpfs) or None,
+        "VolumesFrom": list(wanted.volumes_from) or None,
+        "ShmSize": options.shm_size,
+        "Sysctls": dict(options.sysctls) or None,
+        "Init": wanted.init or None,
+        "Memory": options.memory or 0,
+        "MemoryReservation": options.memory_reservation or 0,
+        "MemorySwap": options.memory_swap or 0,
+        "MemorySwappiness": options.memory_swappiness,
+        "OomKillDisable": options.oom_kill_disable,
+        "OomScoreAdj": options.oom_score_adj or 0,
+        "NanoCpus": round(cpus * 1_000_000_000),
+        "CpuShares": options.cpu_shares or 0,
+        "CpuPeriod": options.cpu_period or 0,
+        "CpuQuota": options.cpu_quota or 0,
+        "CpuRealtimePeriod": options.cpu_rt_period or 0,
+        "CpuRealtimeRuntime": options.cpu_rt_runtime or 0,
+        "CpusetCpus": options.cpuset_cpus,
+        "CpusetMems": options.cpuset_mems,
+        "PidsLimit": options.pids_limit,
+        "BlkioWeight": options.blkio_weight or 0,
+        "Devices": [
+            {"PathOnHost": source, "PathInContainer": place, "CgroupPermissions": access}
+            for source, place, access in map(values.device, wanted.device)
+        ],
+        "DeviceCgroupRules": list(wanted.device_cgroup_rule) or None,
+        "Ulimits": [
+            {"Name": limit["type"].removeprefix("RLIMIT_").lower(), "Hard": limit["hard"], "Soft": limit["soft"]}
+            for limit in options.rlimits
+        ],
+        "Annotations": dict(options.annotations) or None,
+    }
+
+
+def _file(data: str, name: str) -> dict[str, Any]:
+    return {"destination": f"/etc/{name}", "type": "bind", "source": f"{data}/{name}", "options": ["rbind", "rprivate"]}
+
+
+def _exposed(text: str) -> list[Port]:
+    """`80`, `80/udp`, `80-90`."""
+    try:
+        found = published.parse(text)
+    except InvalidInput:
+        found = []
+    if not found or ":" in text:
+        raise InvalidInput(f"invalid port {text!r}", where="--expose", hint="80, 80/udp, 80-90")
+    return found
+
+
+def _text(port: Port) -> str:
+    return f"{port.container_port}/{port.protocol}"

@@ -1,0 +1,153 @@
+"""What is mounted in a container: binds, volumes, memory; asked for, of the image, or of other containers."""
+
+from __future__ import annotations
+
+import os
+
+from veloci.bundle import values
+from veloci.errors import InvalidInput, Unsupported
+from veloci.spec.document import Document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from veloci.engine.engine import Engine
+    from veloci.engine.run_options import RunOptions
+    from veloci.engine.volumes import Volumes
+
+_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable")
+
+
+class Point(Document):
+    """One mount. source: a path of the host; options: of config.json's mounts; mode: as the user wrote it, `ro,z`."""
+
+    type: str  # bind, volume, tmpfs
+    destination: str
+    source: str = ""
+    name: str = ""  # of a volume
+    options: tuple[str, ...] = ()
+    mode: str = ""
+    copy: bool = False  # what the image has there goes into the volume, if that is empty
+
+    @property
+    def writable(self) -> bool:
+        """Whether the container may write there."""
+        return not {"ro", "rro"} & {*self.options}
+
+    @property
+    def propagation(self) -> str:
+        """How mounts below it pass between host and container; "" of a volume."""
+        return next((word for word in self.options if word in _PROPAGATION), "") if self.type == "bind" else ""
+
+    def configured(self) -> dict[str, Any]:
+        """It as an entry of config.json's mounts."""
+        if self.type == "tmpfs":
+            return {"destination": self.destination, "type": "tmpfs", "source": "tmpfs", "options": list(self.options)}
+        options = list(self.options) if self.type == "bind" else ["rbind", "rprivate", *self.options]
+        return {"destination": self.destination, "type": "bind", "source": self.source, "options": options}
+
+
+class Wanted:
+    """The mounts that `options` asks for, read before any image is looked at. Raises InvalidInput, Unsupported."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.short = [values.volume(text) for text in options.volume]
+        self.long = [values.mount(text) for text in options.mount]
+        self.memory = [values.tmpfs(text) for text in options.tmpfs]
+        self.others = [_other(text) for text in options.volumes_from]
+        seen: set[str] = set()
+        for each in (*self.short, *self.long, *self.memory):
+            if each["destination"] in seen:
+                raise InvalidInput(f"duplicate mount point: {each['destination']}", where="--volume")
+            seen.add(each["destination"])
+            if {"z", "Z"} & {*each["options"]} and os.path.exists("/sys/fs/selinux/enforce"):
+                raise Unsupported("files are not relabelled for SELinux", where="--volume", hint="chcon -R")
+        for each in self.long:
+            if each["type"] == "bind" and not os.path.exists(each["source"]):
+                raise InvalidInput(f"bind source path does not exist: {each['source']}", where="--mount")
+
+    def points(self, id: str, image: Iterable[str], engine: Engine) -> list[Point]:
+        """All mounts of the container `id`; the volumes among them are there from now on, and it is their user.
+
+        image: the image's VOLUMEs. What was done beyond what was asked goes to the engine's warnings.
+        """
+        records = engine.containers.records
+        found: dict[str, Point] = {}
+        for other, readonly in self.others:
+            for point in _theirs(records.load(records.find(other)).mounts, readonly=readonly):
+                if point.type == "volume":
+                    engine.volumes.create(point.name, user=id)
+                found[point.destination] = point
+        for each in (*self.short, *self.long):
+            made = each in self.short
+            found[each["destination"]] = _made(each, id, engine, missing=made)
+        for each in self.memory:
+            found[each["destination"]] = Point.convert(each)
+        for path in image:
+            place = values.volume(path, "config.Volumes of the image")["destination"]
+            if place not in found:
+                found[place] = _volume({"source": "", "destination": place, "options": []}, id, engine.volumes)
+        return list(found.values())
+
+
+def _other(text: str) -> tuple[str, bool]:
+    """`CONTAINER[:ro|rw]` as its word and whether it is read-only here."""
+    word, colon, mode = text.partition(":")
+    if not word or (colon and mode not in ("ro", "rw", "z", "Z")):
+        raise InvalidInput(f"invalid mode: {text!r}", where="--volumes-from", hint="CONTAINER[:ro]")
+    return word, mode == "ro"
+
+
+def _theirs(mounts: Iterable[Any], *, readonly: bool) -> Iterable[Point]:
+    """The binds and volumes of another container."""
+    for value in mounts:
+        point = Point.convert(value)
+        if point.type == "tmpfs":
+            continue
+        if readonly and point.writable:
+            point = point.replace(options=(*point.options, "ro"), mode="ro")
+        yield point
+
+
+def _made(each: dict[str, Any], id: str, engine: Engine, *, missing: bool) -> Point:
+    """One mount that was asked for. missing: a directory that is not there is made, as docker does for -v."""
+    if each["type"] == "tmpfs":
+        return Point.convert(each)
+    if each["type"] == "volume":
+        return _volume(each, id, engine.volumes)
+    source = os.path.abspath(os.path.expanduser(each["source"]))
+    if missing and not os.path.exists(source):
+        try:
+            os.makedirs(source)
+        except OSError as error:
+            raise InvalidInput(f"make {source}: {error.strerror}", where="--volume") from None
+        engine.warnings.append(f"--volume: {source} was not there: it is a new, empty directory")
+    return Point(
+        type="bind",
+        destination=each["destination"],
+        source=source,
+        options=tuple(word for word in each["options"] if word not in ("z", "Z")),
+        mode=",".join(word for word in each["options"] if word not in ("rbind", "bind", "rprivate")),
+    )
+
+
+def _volume(each: dict[str, Any], id: str, volumes: Volumes) -> Point:
+    """One volume, made if it is not there."""
+    volume = volumes.create(
+        each["source"],
+        labels=each.get("labels"),
+        options=each.get("driver_options"),
+        anonymous=not each["source"],
+        user=id,
+    )
+    return Point(
+        type="volume",
+        destination=each["destination"],
+        source=volumes.place(volume),
+        name=volume.name,
+        options=tuple(word for word in each["options"] if word == "ro"),
+        mode=",".join(word for word in each["options"] if word != "nocopy"),
+        copy="nocopy" not in each["options"],
+    )
