@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veloci.kernel.cgroupfs import DeviceRule
+    from veloci.kernel.bpf import DeviceRule
     from veloci.spec.runtime import Resources
 
 # What runc allows always: any node may be made; null, zero, full, random, urandom, tty, console, ptmx, terminals.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from veloci.errors import HostError, InvalidInput
-from veloci.kernel.cgroupfs import read, restrict_devices, write
+from veloci.kernel.cgroupfs import read, write
 from veloci.runtime.cgroup.devices import rules
 
 TYPE_CHECKING = False
@@ -49,6 +49,8 @@ def apply(directory: str, resources: Resources, *, devices: bool) -> None:
     if devices:
         found = rules(resources)
         if found != [(True, "a", None, None, "rwm")]:
+            from veloci.kernel.bpf import restrict_devices
+
             try:
                 restrict_devices(directory, found)
             except OSError as error:
