@@ -114,10 +114,11 @@ class Serving:
 class Scripted:
     """An HTTP server that answers as a test's function says: `answer(request)` gets the handler.
 
-    `seen` is a list of (method, path, Authorization header). certificate: a file; then it speaks TLS.
+    `seen` is a list of (method, path, Authorization header). certificate: a file; then it speaks TLS, and wants
+    clients' certificates signed by `authority`, a file, if that is given.
     """
 
-    def __init__(self, answer, certificate=None):
+    def __init__(self, answer, certificate=None, *, host="127.0.0.1", authority=None):
         self.seen = seen = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -167,12 +168,15 @@ class Scripted:
             def handle_error(self, *_):
                 pass
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((host, 0), Handler)
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+            if authority:
+                context.load_verify_locations(authority)
+                context.verify_mode = ssl.CERT_REQUIRED
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        self.address = f"{host}:{self.server.server_address[1]}"
 
     def __enter__(self):
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})

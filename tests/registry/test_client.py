@@ -1,89 +1,15 @@
 """Our client against our registry, Debian's, and registries that misbehave."""
 
-import json
-import os
-import re
-import subprocess
-import time
 from contextlib import nullcontext
 
 import pytest
-from peers import Built, Scripted, Serving, digest
+from peers import Built, Scripted, digest
+from wire import BLOB, DATA, repository, v2, verified, whole
 
 from veloci.errors import Corrupt, Denied, InvalidInput, NotFound, Unavailable, Unsupported
-from veloci.layer.stream import Verified
-from veloci.registry.client import Repository
 from veloci.registry.credentials import Credentials
-from veloci.registry.session import Session
 from veloci.spec import media
 from veloci.spec.image import Descriptor
-from veloci.spec.reference import Reference
-
-DATA = bytes(range(256)) * 4096  # 1 MiB
-BLOB = Descriptor(media_type=media.LAYER_GZIP, digest=digest(DATA), size=len(DATA))
-
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path, monkeypatch):
-    """No credentials of this machine's user."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def debians(tmp_path_factory):
-    """Debian's docker-registry, the reference implementation."""
-    root = tmp_path_factory.mktemp("distribution")
-    (root / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {root}/data}}\n"
-        "  delete: {enabled: true}\nhttp: {addr: '127.0.0.1:0'}\n"
-    )
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(root / "config.yml")],
-        env={**os.environ, "REGISTRY_HTTP_ADDR": address},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    host, port = address.split(":")
-    for _ in range(100):
-        try:
-            socket.create_connection((host, int(port))).close()
-            break
-        except OSError:
-            time.sleep(0.05)
-    yield address
-    process.terminate()
-    process.wait(10)
-
-
-@pytest.fixture(params=["ours", pytest.param("debians", marks=pytest.mark.needs("docker-registry"))])
-def registry(request):
-    return request.getfixturevalue(request.param)
-
-
-def repository(address, name="app:v0", **options):
-    return Repository(Reference.parse(f"{address}/{name}"), session=Session(wait=0.01, **options))
-
-
-def whole(repository, blob=BLOB, start=0):
-    with repository.blob(blob, start) as chunks:
-        return b"".join(chunks)
-
-
-def verified(repository):
-    with repository.blob(BLOB) as chunks, Verified(chunks, BLOB.digest, BLOB.size):
-        pass
 
 
 def test_what_is_pushed_comes_back(registry, tmp_path):
@@ -139,17 +65,6 @@ def test_a_blob_longer_or_shorter_than_promised_is_never_sent_as_whole(registry)
 
 
 # -- registries that misbehave
-
-
-def v2(answer):
-    """A script that answers /v2/ and lets `answer` do the rest."""
-
-    def script(request):
-        if request.path == "/v2/":
-            return request.reply(200, b"{}")
-        return answer(request)
-
-    return script
 
 
 def test_a_cut_download_goes_on_where_it_stopped():
@@ -323,33 +238,6 @@ def test_what_may_pass_is_tried_again():
     assert len(count) == 3
 
 
-def test_a_cut_upload_goes_on_where_the_registry_stopped():
-    got = bytearray()
-    offsets = []
-
-    @v2
-    def flaky(request):
-        where = {"Location": "/v2/app/blobs/uploads/1"}
-        if request.command == "POST":
-            request.reply(202, **where)
-        elif request.command == "PATCH":
-            offsets.append(len(got))
-            got.extend(request.body[:300_000])
-            if len(got) == len(DATA):
-                request.reply(202, Range=f"0-{len(got) - 1}", **where)
-            else:
-                request.cut()
-        elif request.command == "GET":
-            request.reply(204, Range=f"0-{len(got) - 1}", **where)
-        else:
-            request.reply(201)
-
-    with Scripted(flaky) as bad:
-        repository(bad.address).upload(BLOB, lambda at: nullcontext([DATA[at:]]))
-    assert offsets == [0, 300_000, 600_000, 900_000]
-    assert got == DATA
-
-
 def test_a_registry_that_is_down_is_one_clear_error():
     with Scripted(print) as gone:
         pass
@@ -397,113 +285,3 @@ def test_a_list_that_never_ends_is_refused():
 
     with Scripted(loops) as bad, pytest.raises(InvalidInput, match="the registry's list does not end"):
         list(repository(bad.address).tags())
-
-
-# -- who we are
-
-
-def token_registry(*, password=None, realm="http://{host}/token"):
-    """A script that wants a token: with `password`, only for user me."""
-    served = []
-
-    def script(request):
-        host = request.headers["Host"]
-        if request.path.startswith("/token"):
-            served.append(request.path)
-            if password and request.headers.get("Authorization") != Credentials("me", password).basic:
-                return request.reply(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
-            return request.reply(200, json.dumps({"token": "tok", "expires_in": 300}).encode())
-        if request.headers.get("Authorization") != "Bearer tok":
-            where = realm.format(host=host)
-            challenge = f'Bearer realm="{where}",service="reg",scope="repository:app:pull"'
-            return request.reply(401, b"{}", WWW_Authenticate=challenge)
-        return request.reply(200, DATA)
-
-    script.served = served
-    return script
-
-
-def test_an_anonymous_token_is_fetched_once_for_a_scope():
-    script = token_registry()
-    with Scripted(script) as server:
-        there = repository(server.address)
-        assert whole(there) == whole(there) == DATA
-    assert script.served == ["/token?service=reg&scope=repository%3Aapp%3Apull"]
-
-
-def test_a_password_goes_to_the_token_server_only():
-    with Scripted(token_registry(password="secret")) as server:
-        assert whole(repository(server.address, credentials=Credentials("me", "secret"))) == DATA
-    told = {path.partition("?")[0]: auth for _, path, auth in server.seen if auth}
-    assert told == {"/token": "Basic bWU6c2VjcmV0", f"/v2/app/blobs/{BLOB.digest}": "Bearer tok"}
-
-
-def test_a_wrong_password_is_told_in_the_registrys_words():
-    with Scripted(token_registry(password="secret")) as server, pytest.raises(Denied) as failure:
-        whole(repository(server.address, credentials=Credentials("me", "guess")))
-    assert str(failure.value) == f"{server.address}: {server.address} denied it: wrong password"
-    assert failure.value.hint == f"veloci login {server.address}"
-
-
-@pytest.mark.parametrize("realm", ["http://192.0.2.7/token", "http://other.example/token", "ftp://x/", ""])
-def test_a_password_is_not_sent_in_the_open_to_another_host(realm):
-    with Scripted(token_registry(realm=realm)) as server, pytest.raises(Denied, match="the registry asks for a token"):
-        whole(repository(server.address, credentials=Credentials("me", "secret")))
-
-
-def test_a_registry_that_never_has_enough_is_denied():
-    answer = v2(lambda request: request.reply(401, WWW_Authenticate='Basic realm="x"'))
-    with Scripted(answer) as server, pytest.raises(Denied, match="unauthorized"):
-        whole(repository(server.address, credentials=Credentials("me", "secret")))
-    assert len(server.seen) < 5
-
-    def tokens(request):
-        if request.path.startswith("/token"):
-            return request.reply(200, b'{"token":"never enough"}')
-        where = f'Bearer realm="http://{request.headers["Host"]}/token"'
-        return request.reply(401, WWW_Authenticate=where) if request.path != "/v2/" else request.reply(200)
-
-    with Scripted(tokens) as server, pytest.raises(Denied, match="unauthorized"):
-        whole(repository(server.address))
-    assert len(server.seen) < 8
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"token":5}', b'{"token":"a\\nb"}', b"{"])
-def test_a_garbage_token_is_refused(body):
-    def script(request):
-        if request.path.startswith("/token"):
-            return request.reply(200, body)
-        return request.reply(401, WWW_Authenticate=f'Bearer realm="http://{request.headers["Host"]}/token"')
-
-    with Scripted(script) as server, pytest.raises(InvalidInput):
-        whole(repository(server.address))
-
-
-# -- TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate and its key that nobody has signed."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    subprocess.run(
-        (
-            f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {path} -out {path}.crt"
-            " -subj /CN=registry -addext subjectAltName=IP:127.0.0.1"
-        ).split(),
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + path.with_name("both.pem.crt").read_text())
-    return path
-
-
-@pytest.mark.needs("openssl")
-def test_a_certificate_that_nobody_vouches_for_is_taken_only_when_told(certificate):
-    with Scripted(v2(lambda request: request.reply(200, DATA)), certificate) as server:
-        with pytest.raises(Unavailable) as failure:
-            whole(repository(server.address))
-        assert whole(repository(server.address, tls_verify=False)) == DATA
-    assert str(failure.value).startswith(f"no trusted connection to {server.address}: ")
-    assert re.search("self.signed certificate", str(failure.value))
-    assert failure.value.hint == "use a trusted certificate, or --tls-verify=false if you trust the network"

@@ -15,7 +15,7 @@ class RegistryOptions(Document):
     --authfile FILE          the file with names and passwords (default: $REGISTRY_AUTH_FILE, containers' auth.json,
                              docker's config.json)
     --cert-dir DIR           the directory with certificates *.crt, *.cert and *.key, instead of certs.d
-    --creds NAME[:PASSWORD]  who we are
+    --creds NAME:PASSWORD    who we are
     --tls-verify=BOOL        true: only a trusted certificate will do; false: any certificate, and plain HTTP
                              (default: true, but for what registries.conf and daemon.json say, and for this machine)
     """

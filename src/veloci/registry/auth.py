@@ -135,9 +135,7 @@ class Auth:
             if again == 200:
                 status, body = again, other
                 if self._warn:
-                    self._warn(
-                        f"{self.host} refused the stored login, so we go on without it: veloci login {self.host}"
-                    )
+                    self._warn(f"{self.host} refused the stored login; going on without it: veloci login {self.host}")
         if status != 200:
             # What is wrong with a login is a 400 in the OAuth2 form (RFC 6749, 5.2).
             refused = 401 if status == 400 and self.credentials else status

@@ -96,9 +96,7 @@ def written(authfile: str | None = None) -> str:
     return last
 
 
-def keep(
-    registry: str, credentials: Credentials, *, authfile: str | None = None, identity: str = ""
-) -> str:
+def keep(registry: str, credentials: Credentials, *, authfile: str | None = None, identity: str = "") -> str:
     """Remember the credentials as docker does, with its credential helper if one is set.
 
     identity: a token that stands for the password, which is then not kept. Returns where they are now: a file, in

@@ -215,7 +215,7 @@ class Session:
                 release(response)
                 raise
             if last:
-                return response
+                return self._placed(response, url, where)
             release(response)
             if response.status in _LATER:
                 self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")), host, where)
@@ -231,6 +231,16 @@ class Session:
             raise error
         seconds = min(LONGEST_WAIT, self.wait * 2 ** (failures - 1))
         sleep(asked if asked is not None else uniform(seconds / 2, seconds))  # noqa: S311 -- jitter
+
+    def _placed(self, response: BaseHTTPResponse, url: str, where: str) -> BaseHTTPResponse:
+        """The answer, its Location absolute: redirects may have led to another host."""
+        if "Location" in response.headers:
+            try:
+                response.headers["Location"] = joined(url, response.headers["Location"], where)
+            except VelociError:
+                release(response)
+                raise
+        return response
 
     def _heed(self, response: BaseHTTPResponse, auth: Auth) -> None:
         for text in protocol.warnings(response.headers.getlist("Warning")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from urllib.parse import urlencode
 
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import HTTPError
 
 from veloci.errors import Corrupt, NotFound, VelociError
 from veloci.layer.stream import Hashed
@@ -82,9 +82,19 @@ def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descripto
         sent.patch({}, hashed)
     except HTTPError as error:
         raise unreachable(error, access.host, access.where) from None
+    except _Refused as error:
+        raise error.reason from None
     descriptor = Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
     _finish(access, sent.address, descriptor)
     return descriptor
+
+
+class _Refused(Exception):
+    """A part that the registry did not take this time. reason: what to say of it; wait: seconds it asked for."""
+
+    def __init__(self, reason: VelociError, wait: float | None) -> None:
+        super().__init__(str(reason))
+        self.reason, self.wait = reason, wait
 
 
 class _Upload:
@@ -142,16 +152,25 @@ class _Upload:
                         self.at = end
                     else:
                         self.ask()
-            except HTTPError as error:
+            except (HTTPError, _Refused) as error:
                 failures += 1
-                if failures >= TRIES or not passing(error):
-                    raise unreachable(error, self._access.host, self._where) from None
-                self._access.session.pause(failures, getattr(error, "retry_after", None), self._access.host)
+                self._pause(error, failures)
                 self.ask()
             failures = 0 if self.at > before else failures
 
+    def _pause(self, error: HTTPError | _Refused, failures: int) -> None:
+        """Wait before the next try. Raises the error as ours if there is none."""
+        access, wait = self._access, None
+        if isinstance(error, _Refused):
+            wait = error.wait
+            if failures >= TRIES:
+                raise error.reason from None
+        elif failures >= TRIES or not passing(error):
+            raise unreachable(error, access.host, self._where) from None
+        access.session.pause(failures, wait, access.host, self._where)
+
     def patch(self, headers: dict[str, str], body: Iterable[bytes]) -> bool:
-        """Send a part. False if it was too much at once. Raises HTTPError if another try may help."""
+        """Send a part. False if it was too much at once. Raises HTTPError or _Refused if another try may help."""
         access = self._access
         headers = {"Content-Type": "application/octet-stream", **headers}
         response, used = access.session.send(
@@ -162,13 +181,12 @@ class _Upload:
                 self._part = max(self._part // 2 or PART, self._least)
                 return False
             if response.status in _AGAIN or response.status == 416:  # 416: it has another offset in mind
-                error = ProtocolError(f"the registry answered {response.status}")
-                error.retry_after = protocol.retry_after(response.headers.get("Retry-After"))  # type: ignore[attr-defined]
-                raise error
+                wait = protocol.retry_after(response.headers.get("Retry-After"))
+                raise _Refused(refused(response, self._where, access.host), wait)
             if response.status == 401 and access.auth.learn(
                 response.headers.get("WWW-Authenticate"), self._scope, used
             ):
-                raise ProtocolError("the registry wants another token")
+                raise _Refused(refused(response, self._where, access.host), 0.0)
             if response.status not in (201, 202, 204):
                 raise refused(response, self._where, access.host)
             self.address = _location(access, response, self.address)

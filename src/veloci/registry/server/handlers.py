@@ -251,14 +251,16 @@ async def _received(request: Request, name: str, upload: str, to: Upload) -> Non
             raise Refused(416, "BLOB_UPLOAD_INVALID", f"the next byte is {to.size}, not {place[:60]}", headers)
     parts: list[bytes] = []
     have = 0
-    async for chunk in _body(request):
-        parts.append(chunk)
-        have += len(chunk)
-        if have >= CHUNK:
-            await to_thread(to.write, b"".join(parts))
-            parts, have = [], 0
-    if have:
-        await to_thread(to.write, b"".join(parts))
+    try:
+        async for chunk in _body(request):
+            parts.append(chunk)
+            have += len(chunk)
+            if have >= CHUNK:
+                await to_thread(to.write, b"".join(parts))
+                parts, have = [], 0
+    finally:  # what came before the client left is kept: it goes on from there
+        if have:
+            to.write(b"".join(parts))
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
