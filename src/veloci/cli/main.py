@@ -53,6 +53,11 @@ COMMANDS = {
     "tag": "images:tag",
     "unpack": "unpack:unpack",
     "version": "help:version",
+    "volume create": "volume:create",
+    "volume inspect": "volume:inspect",
+    "volume ls": "volume:ls",
+    "volume prune": "volume:prune",
+    "volume rm": "volume:rm",
     "wait": "containers:wait",
 }
 _CONTAINER = "attach create exec export inspect kill logs port rename restart rm run start stop wait"
@@ -61,6 +66,8 @@ ALIASES = {
     "image ls": "images",
     "network list": "network ls",
     "network remove": "network rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     **{
         f"container {name}": name
         for name in "attach create exec export inspect kill logs port rename restart rm run start stop wait".split()

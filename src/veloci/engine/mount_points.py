@@ -29,6 +29,7 @@ class Point(Document):
     name: str = ""  # of a volume
     options: tuple[str, ...] = ()
     mode: str = ""
+    anonymous: bool = False  # a volume that the user gave no name: it may go with its last container
     copy: bool = False  # what the image has there goes into the volume, if that is empty
 
     @property
@@ -139,7 +140,6 @@ def _volume(each: dict[str, Any], id: str, volumes: Volumes) -> Point:
         each["source"],
         labels=each.get("labels"),
         options=each.get("driver_options"),
-        anonymous=not each["source"],
         user=id,
     )
     return Point(
@@ -147,6 +147,7 @@ def _volume(each: dict[str, Any], id: str, volumes: Volumes) -> Point:
         destination=each["destination"],
         source=volumes.place(volume),
         name=volume.name,
+        anonymous=not each["source"],
         options=tuple(word for word in each["options"] if word == "ro"),
         mode=",".join(word for word in each["options"] if word != "nocopy"),
         copy="nocopy" not in each["options"],

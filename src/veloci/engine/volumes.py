@@ -30,7 +30,7 @@ _NEW, _GONE = ".new-", ".gone-"  # of what is being made, of what is being remov
 
 
 class Volume(Document):
-    """volume.json. created: nanoseconds since 1970. anonymous: made for one container, without a name of the user's."""
+    """volume.json. created: nanoseconds since 1970. anonymous: the user gave it no name."""
 
     name: str
     created: int
@@ -53,13 +53,12 @@ class Volumes:
         *,
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
-        anonymous: bool = False,
         user: str = "",
     ) -> Volume:
-        """Make a volume, or take the one that is there. "": a name of 64 hexadecimal digits.
+        """Make a volume, or take the one that is there. "": an anonymous one, named by 64 hexadecimal digits.
 
         options: of docker's driver `local`; type=none, o=bind and device=DIR make it another name of a directory.
-        anonymous: it goes with its last container. user: the ID of a container that has it from now on.
+        user: the ID of a container that has it from now on.
         Raises InvalidInput, Unsupported, Conflict if it is there with other options.
         """
         if name:
@@ -75,7 +74,7 @@ class Volumes:
                     created=time_ns(),
                     labels=dict(labels or {}),
                     options=chosen,
-                    anonymous=anonymous,
+                    anonymous=not name,
                 )
                 self._make(found)
             elif chosen and chosen != found.options:
@@ -148,12 +147,12 @@ class Volumes:
         return sorted(id for id in found if os.path.isdir(f"{self._containers}/{id}"))
 
     def release(self, name: str, user: str, *, remove: bool = False) -> None:
-        """A container has it no longer. remove: it goes if it is anonymous and this was the last one."""
+        """A container has it no longer. remove: it goes, if this was the last one."""
         with _Lock(self.root):
             volume = self._read(name)
             if os.path.exists(mine := f"{self._home(name)}/users/{user}"):
                 os.unlink(mine)
-            if volume is None or not (remove and volume.anonymous) or self.users(name):
+            if volume is None or not remove or self.users(name):
                 return
             grave = self._bury(name)
         self._discard(grave)

@@ -1,0 +1,194 @@
+"""`veloci volume`: docker's commands for volumes."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from veloci.engine.volumes import Volume, Volumes
+
+_LIST = "table {{.Driver}}\t{{.Name}}"
+_FILTERS = ("dangling", "driver", "label", "name")
+
+
+def create(
+    name: str = "",
+    /,
+    *,
+    driver: str = "local",
+    label: tuple[str, ...] = (),
+    opt: tuple[str, ...] = (),
+) -> None:
+    """Create a volume and print its name; without NAME it gets one of 64 hexadecimal digits.
+
+    -d, --driver NAME    local is the only one
+    --label KEY=VALUE    a label; may be repeated
+    -o, --opt KEY=VALUE  type=none, o=bind and device=/DIR make it another name of a directory; may be repeated
+    """
+    from veloci.bundle.values import annotation
+    from veloci.errors import Unsupported
+
+    if driver != "local":
+        raise Unsupported(f"no volume driver {driver!r}", where="--driver", hint="--driver local")
+    labels = dict(annotation(text, "--label") for text in label)
+    options = dict(annotation(text, "--opt") for text in opt)
+    print(_volumes().create(name, labels=labels, options=options).name)
+
+
+def ls(*, filter: tuple[str, ...] = (), format: str | None = None, quiet: bool = False) -> None:
+    """List volumes.
+
+    -f, --filter KEY=VALUE  only those with this name, label or driver, or dangling=true; may be repeated
+    --format TEMPLATE       a Go template, `table TEMPLATE` or json
+    -q, --quiet             names only
+    """
+    from veloci.cli.output import formatted, show
+
+    volumes = _volumes()
+    chosen = _filtered(volumes, filter, _FILTERS)
+    nothing = dict.fromkeys(("Availability", "Group", "Links", "Size", "Status"), "N/A")  # of docker's clusters
+    items = [
+        {
+            **nothing,
+            "Driver": "local",
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted(volume.labels.items())),
+            "Label": volume.labels.get,
+            "Mountpoint": volumes.place(volume),
+            "Name": volume.name,
+            "Scope": "local",
+        }
+        for volume in chosen
+    ]
+    if format == "json":
+        items = [{key: value for key, value in item.items() if key != "Label"} for item in items]
+    if quiet and format is None:
+        format = "{{.Name}}"
+    show(formatted(items, format, _LIST, headings={"Name": "VOLUME NAME"}))
+
+
+def inspect(volume: str, /, *volumes: str, format: str | None = None) -> int:
+    """Show everything about volumes, as JSON.
+
+    -f, --format TEMPLATE  a Go template, or json
+    """
+    from veloci.cli.main import each
+    from veloci.cli.output import show
+    from veloci.cli.template import Template
+    from veloci.spec.document import dumps
+
+    store, found = _volumes(), []
+    template = None if format in (None, "", "json") else Template(str(format))
+    status = each(lambda name: found.append(_described(store, store.get(name))), (volume, *volumes))
+    if template:
+        show("".join(template.render(item) + "\n" for item in found))
+    else:
+        show(dumps(found, indent=0 if format else 4).decode() + "\n")
+    return status
+
+
+def rm(volume: str, /, *volumes: str, force: bool = False) -> int:
+    """Remove volumes that no container has.
+
+    -f, --force  say nothing of a volume that does not exist
+    """
+    from veloci.cli.main import each
+    from veloci.errors import NotFound
+
+    store = _volumes()
+
+    def remove(name: str) -> None:
+        try:
+            store.remove(name)
+        except NotFound:
+            if not force:
+                raise
+        print(name)
+
+    return each(remove, (volume, *volumes))
+
+
+def prune(*, all: bool = False, filter: tuple[str, ...] = (), force: bool = False) -> int:
+    """Remove the anonymous volumes that no container has.
+
+    -a, --all               those with a name, too
+    --filter label=KEY[=VALUE]  only those with this label, label!=KEY without it; may be repeated
+    -f, --force             do not ask
+    """
+    from veloci.cli.output import size
+
+    store = _volumes()
+    wanted = {volume.name for volume in _filtered(store, filter, ("label", "label!"))}
+    if not force:
+        which = "all" if all else "anonymous"
+        print(f"WARNING! This will remove {which} local volumes not used by at least one container.")
+        print("Are you sure you want to continue? [y/N] ", end="", flush=True)
+        if not _agreed():
+            return 0
+    gone, freed = store.prune(lambda volume: volume.name in wanted and (all or volume.anonymous))
+    if gone:
+        print("Deleted Volumes:\n" + "\n".join(gone) + "\n")
+    print(f"Total reclaimed space: {size(freed)}")
+    return 0
+
+
+def _agreed() -> bool:
+    import sys
+
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _volumes() -> Volumes:
+    from veloci.engine.engine import Engine
+
+    return Engine().volumes
+
+
+def _described(volumes: Volumes, volume: Volume) -> dict[str, Any]:
+    """A volume in the shape of docker's API."""
+    from time import gmtime, strftime
+
+    return {
+        "CreatedAt": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(volume.created // 10**9)),
+        "Driver": "local",
+        "Labels": dict(volume.labels) or None,
+        "Mountpoint": volumes.place(volume),
+        "Name": volume.name,
+        "Options": dict(volume.options) or None,
+        "Scope": "local",
+    }
+
+
+def _filtered(volumes: Volumes, filters: Iterable[str], known: tuple[str, ...]) -> list[Volume]:
+    """Those that match: one of the values given for a key (labels: all), and every key."""
+    from veloci.errors import InvalidInput
+
+    wanted: dict[str, list[str]] = {}
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if key not in known or not equals:
+            raise InvalidInput(
+                f"invalid filter {text!r}", where="--filter", hint="KEY=VALUE; a key is " + ", ".join(known)
+            )
+        wanted.setdefault(key, []).append(value)
+    return [
+        volume
+        for volume in volumes.all()
+        if all(
+            (all if key.startswith("label") else any)(_matches(volumes, volume, key, value) for value in values)
+            for key, values in wanted.items()
+        )
+    ]
+
+
+def _matches(volumes: Volumes, volume: Volume, key: str, value: str) -> bool:
+    if key == "dangling":
+        return (value.lower() in ("true", "1")) == (not volumes.users(volume.name))
+    if key == "driver":
+        return value == "local"
+    if key == "name":
+        return value in volume.name
+    name, equals, text = value.partition("=")
+    has = name in volume.labels and (not equals or volume.labels[name] == text)
+    return has != (key == "label!")
