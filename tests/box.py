@@ -12,7 +12,7 @@ import pytest
 from terminal import Terminal
 
 VELOCI = str(Path(sys.executable).with_name("veloci"))
-_PROGRAMS = "sh cat echo sleep true false head kill ls mkdir ps printf seq stty tee test touch tty wc yes id env pwd dd ip hostname od".split()
+_PROGRAMS = "sh cat echo sleep true false head kill ls mkdir ps printf seq stty tee test touch tty wc yes id env pwd dd ip hostname od grep".split()
 
 
 class Box:

@@ -38,13 +38,11 @@ def exec(
     if not command:
         raise InvalidInput("takes CONTAINER COMMAND [ARG...]", where="veloci exec", hint="veloci exec --help")
     from veloci.cli import relay
-    from veloci.cli.run import _environment
+    from veloci.engine.asked import environment
 
     if tty and interactive and not detach:
         relay.needs_terminal()
-    options = Options(
-        env=_environment({"env": env, "env_file": env_file}), user=user, workdir=workdir, tty=tty, privileged=privileged
-    )
+    options = Options(env=environment(env, env_file), user=user, workdir=workdir, tty=tty, privileged=privileged)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     engine = Engine(forks=True)
     if detach:

@@ -39,7 +39,7 @@ def run(
     keys.parse(detach_keys)
     if options.tty and options.interactive and not detach and not isatty(0):
         raise InvalidInput("the input device is not a TTY", exit_status=1)
-    engine, id = _created(image, command, options, cidfile, quiet=quiet)
+    engine, id = _created(image, command, options, cidfile, quiet=quiet, stdin_once=not detach)
     try:
         connection = engine.containers.start(id, attach=not detach)
     except VelociError:
@@ -89,7 +89,7 @@ def warn(engine: Engine) -> None:
 
 
 def _created(
-    image: str, command: tuple[str, ...], options: RunOptions, cidfile: str, *, quiet: bool
+    image: str, command: tuple[str, ...], options: RunOptions, cidfile: str, *, quiet: bool, stdin_once: bool = True
 ) -> tuple[Engine, str]:
     """A container that is made, and its ID in `cidfile`."""
     from os.path import lexists
@@ -100,7 +100,7 @@ def _created(
         raise InvalidInput(f"container ID file found: {cidfile}", where="--cidfile", hint=f"rm {cidfile}")
     engine = Engine(forks=True)
     with _Pull(image, quiet=quiet) as pull:
-        id = engine.containers.create(image, command, options, progress=pull)
+        id = engine.containers.create(image, command, options, stdin_once=stdin_once, progress=pull)
     if cidfile:
         _write_id(cidfile, id)
     return engine, id

@@ -38,17 +38,18 @@ class Containers:
         command: Sequence[str] = (),
         options: RunOptions | None = None,
         *,
+        stdin_once: bool = True,
         progress: Progress | None = None,
     ) -> str:
         """Make a container of an image, pulled if it is missing; nothing runs yet. Returns its ID.
 
-        command: instead of the image's. On failure nothing of it is left. Raises NotFound, InvalidInput,
-        Unsupported, Conflict, Denied.
+        command: instead of the image's. stdin_once: its input ends with the first client that gives some.
+        On failure nothing of it is left. Raises NotFound, InvalidInput, Unsupported, Conflict, Denied.
         """
         from veloci.engine.creation import Creation
         from veloci.engine.run_options import RunOptions
 
-        return Creation(self._engine, image, command, options or RunOptions()).make(progress)
+        return Creation(self._engine, image, command, options or RunOptions(), stdin_once=stdin_once).make(progress)
 
     # --- running
 
@@ -67,13 +68,13 @@ class Containers:
             raise Conflict(f"container {record.name} is already running")
         os.makedirs(run, 0o700, exist_ok=True)
         lock = state.hold(data)
-        root, lease, ours, theirs = -1, None, None, None
+        root, lease, pair = -1, None, None
         try:
             lease = self._lease(record)
             self._host_files(record, lease)
             root = self._engine.snapshots.mount(id)
             if attach:
-                ours, theirs = session.pair()
+                pair = session.pair()
             config = self._config(record)
             task = Task(
                 id=id,
@@ -85,22 +86,23 @@ class Containers:
                 config=config,
                 lease=lease,
                 stdin=record.stdin,
+                stdin_once=record.stdin_once,
                 rows=size[0],
                 columns=size[1],
                 restart=record.restart,
             )
-            self._spawn(task, root, lock, theirs)
+            self._spawn(task, root, lock, pair)
         except BaseException:
             if lease is not None:
                 self._engine.networks.detach(lease)
-            if ours is not None:
-                ours.close()
+            if pair is not None:
+                pair[0].close()
             raise
         finally:
             os.close(lock)
             if root >= 0:
                 os.close(root)
-        return ours
+        return pair[0] if pair else None
 
     def _config(self, record: Record) -> dict[str, Any]:
         """Its config.json, with the namespaces of other containers as they are now. Raises Conflict, NotFound."""
@@ -125,12 +127,12 @@ class Containers:
             state.write(path, config)
         return config
 
-    def _spawn(self, task: Task, root: int, lock: int, first: socket | None) -> None:
+    def _spawn(self, task: Task, root: int, lock: int, pair: tuple[socket, socket] | None) -> None:
         if self._engine.forks:
-            spawn.forked(task, root, first, self.ended(task.id))
+            spawn.forked(task, root, pair, self.ended(task.id))
         else:
             roots = (self._engine.root, self._engine.run_root)
-            spawn.started(task, root, lock, first, "veloci.engine.supervise", *roots)
+            spawn.started(task, root, lock, pair[1] if pair else None, "veloci.engine.supervise", *roots)
         if task.lease is not None:
             for held in self._engine.networks.hold(task.lease):
                 held.close()  # the monitor has them
@@ -296,7 +298,7 @@ class Containers:
         self.records.forget(record.id, record.name)
         for point in record.mounts:
             if point["type"] == "volume":
-                self._engine.volumes.release(point["name"], record.id, remove=volumes)
+                self._engine.volumes.release(point["name"], record.id, remove=volumes and point.get("anonymous", False))
 
     def settled(self, word: str) -> None:
         """Wait, ten seconds at most, until its monitor has let go of it. Raises NotFound."""

@@ -37,15 +37,17 @@ _HOST_FILES = ("hosts", "hostname", "resolv.conf")
 class Creation:
     """One container to be. What the user asked for is read at once, so that a mistake costs no pull."""
 
-    def __init__(self, engine: Engine, image: str, command: Sequence[str], wanted: RunOptions) -> None:
-        """Raises InvalidInput, Unsupported, NotFound, Denied."""
+    def __init__(
+        self, engine: Engine, image: str, command: Sequence[str], wanted: RunOptions, *, stdin_once: bool = True
+    ) -> None:
+        """stdin_once: its input ends with its first client. Raises InvalidInput, Unsupported, NotFound, Denied."""
         from veloci.engine.containers import signal_number
         from veloci.monitor.runtimes import find
 
         if os.geteuid() != 0:
             raise Denied("making a container needs root", hint="sudo veloci …")
         asked.check(wanted)
-        self._engine, self._name, self._wanted = engine, image, wanted
+        self._engine, self._name, self._wanted, self._stdin_once = engine, image, wanted, stdin_once
         self.records = engine.containers.records
         self.restart = Restart.parse(wanted.restart)
         self.ports = [port for text in wanted.publish for port in published.parse(text)]
@@ -87,7 +89,7 @@ class Creation:
             self.records.forget(id, name)
             for point in points:
                 if point.type == "volume":
-                    self._engine.volumes.release(point.name, id, remove=True)
+                    self._engine.volumes.release(point.name, id, remove=point.anonymous)
             raise
         return id
 
@@ -161,6 +163,7 @@ class Creation:
             restart=self.restart,
             auto_remove=wanted.rm,
             stdin=wanted.interactive,
+            stdin_once=self._stdin_once,
             tty=wanted.tty,
             stop_signal=wanted.stop_signal or image.stop_signal or "SIGTERM",
             stop_timeout=wanted.stop_timeout,

@@ -57,6 +57,7 @@ class Record(Document):
     restart: Restart = Restart()
     auto_remove: bool = False
     stdin: bool = False
+    stdin_once: bool = True  # it ends with the first client that had it
     tty: bool = False
     stop_signal: str = "SIGTERM"
     stop_timeout: int = 10  # seconds

@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 ROOT, LOCK, READY, TASK, FIRST = 3, 4, 5, 6, 7
 
 
-def forked(task: Task, root: int, first: socket | None, ended: Callable[[int], None]) -> None:
+def forked(task: Task, root: int, pair: tuple[socket, socket] | None, ended: Callable[[int], None]) -> None:
     """Fork a monitor. Returns when the container runs; raises what the monitor met.
 
-    root: descriptor of the root file system's detached mount. first: the monitor's end of a client's connection.
+    root: descriptor of the root file system's detached mount. pair: a client's connection, its end and the monitor's.
     ended: as Monitor.run. The container's lock is held by the caller, and by the monitor as it inherits it.
     """
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         os.close(ours)
-        _become(task, root, theirs, first, ended)
+        if pair is not None:
+            pair[0].close()  # the client has gone when the last descriptor of its end is closed
+        _become(task, root, theirs, pair and pair[1], ended)
     os.close(theirs)
-    if first is not None:
-        first.close()
+    if pair is not None:
+        pair[1].close()
     _hear(ours)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
 from errno import EACCES, EIO, ENOENT, ENOTDIR, EPERM
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
@@ -173,6 +174,8 @@ def _child(
         if not plan["clone"] & p.CLONE_NEWUSER:
             p.prctl(p.PR_SET_DUMPABLE, 0)  # after the maps otherwise: until then they are written through /proc
         os.umask(0)
+        for number in (SIGPIPE, SIGXFSZ):  # which the interpreter ignores; the program is not to
+            signal(number, SIG_DFL)
         for descriptor, bits, at in join:  # noqa: B007
             p.setns(descriptor, bits)
         for doing, at, arguments in plan["steps"]:  # noqa: B007 -- read when a step fails
