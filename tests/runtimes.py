@@ -64,9 +64,13 @@ class Runtime:
     def state(self):
         return json.loads(self("state", self.id).stdout)
 
+    def left(self):
+        """The IDs of the containers that are still there."""
+        return [path.name for path in self.root.glob("*") if not path.name.startswith(".")]
+
     def traces(self):
         groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(f"/{self.id}")]
-        return groups + [path for path in self.root.glob("*") if not path.name.startswith(".")]
+        return groups + self.left()
 
     def reachable(self):
         """Let users other than root in; root of a user namespace that starts at 100000 owns the files."""

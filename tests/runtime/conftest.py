@@ -40,7 +40,8 @@ def _there(program):
 def _with(program, directory):
     made = Runtime(directory, program)
     yield made
-    made("delete", "--force", made.id)
+    for left in made.left():
+        made("delete", "--force", left)
 
 
 def _apart(program):

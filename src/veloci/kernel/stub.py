@@ -19,6 +19,8 @@ import fcntl
 import os
 from struct import pack
 
+from veloci.kernel.call import MACHINE
+
 _CODE = {
     "x86_64": (
         62,  # EM_X86_64
@@ -127,7 +129,7 @@ def image(machine: str, bpf: bytes = b"", flags: int = 0) -> bytes:
 def sealed(bpf: bytes = b"", flags: int = 0) -> int:
     """A descriptor of the stub that nothing can write to: memfd_create(2), fcntl F_ADD_SEALS."""
     descriptor = os.memfd_create("stub", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, image(os.uname().machine, bpf, flags))
+    os.write(descriptor, image(MACHINE, bpf, flags))
     fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
     return descriptor
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Container
     from veloci.runtime.plan import Plan, Step
+    from veloci.spec.runtime import Linux
 
 _FILES = {
     "user": p.CLONE_NEWUSER,
@@ -56,7 +57,7 @@ def enter(
         bits = _different(container.saved.pid)
     except (ProcessLookupError, FileNotFoundError):
         raise Conflict("cannot exec in a stopped container") from None
-    steps = _steps(process, userns=bool(bits & p.CLONE_NEWUSER), filtered=config.linux.seccomp is not None)
+    steps = _steps(process, config.linux, userns=bool(bits & p.CLONE_NEWUSER))
     if process.terminal:
         import _socket  # noqa: F401
 
@@ -87,7 +88,7 @@ def enter(
         os.close(descriptor)
 
 
-def _steps(process: Process, *, userns: bool, filtered: bool) -> list[Step]:
+def _steps(process: Process, linux: Linux, *, userns: bool) -> list[Step]:
     steps: list[Step] = []
     if userns:
         steps.append(("become_root", "", {}))
@@ -98,6 +99,11 @@ def _steps(process: Process, *, userns: bool, filtered: bool) -> list[Step]:
         steps.append(
             ("terminal", ".terminal", {"rows": size.height if size else 0, "columns": size.width if size else 0})
         )
+    if linux.memory_policy:
+        steps.append(identity.memory_policy(linux.memory_policy))
+    if linux.personality:
+        steps.append(identity.personality(linux.personality))
+    filtered = linux.seccomp is not None
     return steps + identity.compile(process, filtered=filtered, rootless=userns, at="$")
 
 

@@ -11,7 +11,7 @@ from veloci.kernel import caps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.runtime.plan import Step
-    from veloci.spec.runtime import Process
+    from veloci.spec.runtime import MemoryPolicy, Personality, Process
 
 RLIMITS = {
     f"RLIMIT_{name}": number
@@ -36,6 +36,12 @@ _SCHED_FLAGS = {
     }.items()
 }
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_MEMORY_MODES = {
+    f"MPOL_{name}": number
+    for number, name in enumerate("DEFAULT PREFERRED BIND INTERLEAVE LOCAL PREFERRED_MANY WEIGHTED_INTERLEAVE".split())
+}
+_MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
+_DOMAINS = {"LINUX": 0, "LINUX32": 8}
 _PROCESSORS = 8192  # the most that a kernel is built for: CONFIG_NR_CPUS
 _LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
 
@@ -90,6 +96,25 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
     return steps
 
 
+def memory_policy(policy: MemoryPolicy) -> Step:
+    """The step that sets on which nodes memory is taken. Raises InvalidInput."""
+    at = "$.linux.memoryPolicy"
+    mode = _named(policy.mode, _MEMORY_MODES, f"{at}.mode")
+    for index, flag in enumerate(policy.flags):
+        mode |= _named(flag, _MEMORY_FLAGS, f"{at}.flags[{index}]")
+    nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
+    return "memory_policy", at, {"mode": mode, "nodes": sum(1 << node for node in nodes)}
+
+
+def personality(wanted: Personality) -> Step:
+    """The step that sets the execution domain. Raises InvalidInput, Unsupported."""
+    at = "$.linux.personality"
+    domain = _named(wanted.domain, _DOMAINS, f"{at}.domain")
+    if wanted.flags:
+        raise Unsupported("the specification knows no flags", where=f"config.json: {at}.flags")
+    return "personality", at, {"persona": domain}
+
+
 def _check(process: Process, at: str) -> None:
     where = f"config.json: {at}"
     if not process.args:
@@ -127,14 +152,14 @@ def _check_host(process: Process, where: str) -> None:
         raise Unsupported("SELinux is not enabled on this host", where=f"{where}.selinuxLabel")
 
 
-def processors(text: str, where: str) -> set[int]:
+def processors(text: str, where: str, what: str = "processors") -> set[int]:
     """The numbers of a list as "0-3,6". Raises InvalidInput."""
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         last = last or first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < _PROCESSORS):
-            raise InvalidInput(f"{text!r} is not a list of processors", where=where)
+            raise InvalidInput(f"{text!r} is not a list of {what}", where=where)
         found.update(range(int(first), int(last) + 1))
     return found
 

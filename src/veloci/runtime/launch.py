@@ -244,7 +244,7 @@ def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], 
 
 def _report(child: Child, doing: str, at: str, error: OSError) -> None:
     text = error.strerror or str(error)
-    if doing == "bind" and error.filename and str(error.filename) not in text:
+    if error.filename and str(error.filename) not in text:
         text = f"{error.filename}: {text}"
     os.write(child.parent, f"E{doing}\0{at}\0{error.errno or EIO}\0{text}".encode(errors="replace"))
 

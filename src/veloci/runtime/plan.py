@@ -80,7 +80,9 @@ def compile(config: Config, bundle: str, cgroups: Mapping[str, str], *, pivot: b
     if config.domainname:
         steps.append(("domainname", "$.domainname", {"name": config.domainname}))
     if config.linux.personality:
-        steps.append(("personality", "$.linux.personality", {"persona": _personality(config.linux)}))
+        steps.append(identity.personality(config.linux.personality))
+    if config.linux.memory_policy:
+        steps.append(identity.memory_policy(config.linux.memory_policy))
     filtered, rootless = config.linux.seccomp is not None, bool(new & p.CLONE_NEWUSER)
     steps += identity.compile(process, filtered=filtered, rootless=rootless)
     return {"clone": clone & ~_LATE, "join": join, "steps": steps, "args": list(process.args), "env": list(process.env)}
@@ -96,6 +98,11 @@ def _entering(config: Config, clone: int, new: int, keyring: str) -> list[Step]:
     steps.append(("session", "", {"keyring": keyring}))
     if clone & p.CLONE_NEWNET:
         steps.append(("loopback", "$.linux.namespaces", {}))
+    if config.linux.net_devices:
+        from veloci.runtime import netdevices
+
+        netdevices.check(config.linux.net_devices, namespaced=bool(new & p.CLONE_NEWNET))
+        steps.append(("ask", "$.linux.netDevices", {"question": "net_devices"}))
     if clone & p.CLONE_NEWTIME:
         steps.append(("time", "$.linux.timeOffsets", {"offsets": _time_offsets(config.linux)}))
     return steps
@@ -153,8 +160,6 @@ def _check(config: Config) -> None:
     block = resources.block_io if resources else None
     for value, place in (
         (linux.intel_rdt, "linux.intelRdt"),
-        (linux.net_devices, "linux.netDevices"),
-        (linux.memory_policy, "linux.memoryPolicy"),
         (linux.mount_label, "linux.mountLabel"),
         (resources and resources.network, "linux.resources.network"),
         (block and (block.leaf_weight or block.weight_device), "linux.resources.blockIO.weightDevice"),
@@ -257,16 +262,6 @@ def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:
             raise InvalidInput(f"sysctl {name!r} is not in a separate kernel namespace", where=where)
         found.append((path, value))
     return found
-
-
-def _personality(linux: Linux) -> int:
-    assert linux.personality is not None
-    domains = {"LINUX": 0, "LINUX32": 8}
-    if linux.personality.domain not in domains or linux.personality.flags:
-        raise Unsupported(
-            f"personality {linux.personality.domain!r} is not supported", where="config.json: $.linux.personality"
-        )
-    return domains[linux.personality.domain]
 
 
 def _time_offsets(linux: Linux) -> str:

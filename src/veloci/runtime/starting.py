@@ -108,6 +108,7 @@ class Starting:
         self.answers = {
             "maps": self.maps,
             "cgroup": self.cgroup,
+            "net_devices": self.net_devices,
             "hooks": self.hooks,
             "rlimits": self.rlimits,
             "ready": self.ready,
@@ -191,6 +192,12 @@ class Starting:
             group.create()
             group.apply(resources, devices=True)
             group.add(pid)
+
+    def net_devices(self, pid: int) -> None:
+        """Give it the network devices that are to be its own."""
+        from veloci.runtime import netdevices
+
+        netdevices.move(self.config.linux.net_devices, pid)
 
     def hooks(self, pid: int) -> None:
         """Run the hooks of the runtime's namespaces."""

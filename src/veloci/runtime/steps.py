@@ -147,6 +147,11 @@ def label(child: Child, apparmor: str, selinux: str) -> None:
         os.close(proc)
 
 
+def memory_policy(child: Child, mode: int, nodes: int) -> None:
+    """Set on which nodes memory is taken."""
+    process.set_memory_policy(mode, nodes)
+
+
 def scheduler(child: Child, values: Sequence[int]) -> None:
     """Set the scheduling policy."""
     process.set_scheduler(*values)
@@ -245,6 +250,7 @@ TABLE: dict[str, Callable[..., None]] = {
         personality,
         stdio,
         label,
+        memory_policy,
         scheduler,
         io_priority,
         rlimits,
