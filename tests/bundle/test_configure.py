@@ -65,12 +65,12 @@ def test_an_image_cannot_take_a_variable_from_the_host():
 @pytest.mark.parametrize(
     ("user", "expected", "home"),
     [
-        ("", {"uid": 0, "gid": 0, "additionalGids": [10]}, "/root"),
-        ("app", {"uid": 1000, "gid": 1001, "additionalGids": [10, 50]}, "/home/app"),
-        ("1000", {"uid": 1000, "gid": 1001, "additionalGids": [10, 50]}, "/home/app"),
-        ("app:staff", {"uid": 1000, "gid": 50}, "/home/app"),
-        ("77", {"uid": 77, "gid": 0}, "/"),
-        ("77:88", {"uid": 77, "gid": 88}, "/"),
+        ("", {"uid": 0, "gid": 0, "additionalGids": [0, 10]}, "/root"),
+        ("app", {"uid": 1000, "gid": 1001, "additionalGids": [10, 50, 1001]}, "/home/app"),
+        ("1000", {"uid": 1000, "gid": 1001, "additionalGids": [10, 50, 1001]}, "/home/app"),
+        ("app:staff", {"uid": 1000, "gid": 50, "additionalGids": [50]}, "/home/app"),
+        ("77", {"uid": 77, "gid": 0, "additionalGids": [0]}, "/"),
+        ("77:88", {"uid": 77, "gid": 88, "additionalGids": [88]}, "/"),
     ],
 )
 def test_users_are_looked_up_in_the_image(user, expected, home):

@@ -81,7 +81,7 @@ def _process(image: ContainerConfig, options: Options, account: Account, id: str
         raise InvalidInput("no command specified", hint="the image has none; name one after the image")
     workdir = options.workdir or image.working_dir or "/"
     if not workdir.startswith("/"):
-        raise InvalidInput(f"{workdir!r} must be an absolute path", where="--workdir")
+        raise InvalidInput(f"the working directory {workdir!r} is invalid, it needs to be absolute", where="--workdir")
     hostname = options.hostname or id[:12]
     usual = [defaults.PATH, *([f"HOSTNAME={hostname}"] if hostname else []), *(["TERM=xterm"] if options.tty else [])]
     names = _granted(options)
@@ -124,8 +124,8 @@ def _environment(*parts: Iterable[str]) -> list[str]:
 
 def _user(account: Account, options: Options, group: bytes) -> Json:
     groups = [*account.groups, *(resolve(f"0:{name}", b"", group).gid for name in options.groups)]
-    extra = sorted(set(groups) - {account.gid})
-    return {"uid": account.uid, "gid": account.gid, **({"additionalGids": extra} if extra else {})}
+    # Its own group among them: one that gives that up may not escape what the group is denied (CVE-2022-36109).
+    return {"uid": account.uid, "gid": account.gid, "additionalGids": sorted({account.gid, *groups})}
 
 
 def _granted(options: Options) -> Sequence[str]:

@@ -274,22 +274,26 @@ def rate(text: str, where: str, *, bytes: bool) -> tuple[str, int]:
     return path, int(number)
 
 
-def host(text: str, where: str = "--add-host") -> tuple[str, str]:
-    """`NAME:ADDRESS` or `NAME=ADDRESS` as a name and an address; `host-gateway` passes."""
+def address(text: str, where: str) -> str:
+    """`text`, if it is an IP address."""
     import _socket
 
+    try:
+        _socket.inet_pton(_socket.AF_INET6 if ":" in text else _socket.AF_INET, text)
+    except OSError:
+        raise InvalidInput(f"{text!r} is not an address", where=where) from None
+    return text
+
+
+def host(text: str, where: str = "--add-host") -> tuple[str, str]:
+    """`NAME:ADDRESS` or `NAME=ADDRESS` as a name and an address; `host-gateway` passes."""
     equals, colon = text.find("="), text.find(":")
     separator = "=" if equals > 0 and (colon < 0 or equals < colon) else ":"
-    name, found, address = text.partition(separator)
-    address = address.removeprefix("[").removesuffix("]")
-    if not found or not name or not address:
+    name, found, place = text.partition(separator)
+    place = place.removeprefix("[").removesuffix("]")
+    if not found or not name or not place:
         raise InvalidInput(f"{text!r} is not a host", where=where, hint="NAME:ADDRESS")
-    if address != "host-gateway":
-        try:
-            _socket.inet_pton(_socket.AF_INET6 if ":" in address else _socket.AF_INET, address)
-        except OSError:
-            raise InvalidInput(f"{text!r}: {address!r} is not an address", where=where) from None
-    return name, address
+    return name, place if place == "host-gateway" else address(place, where)
 
 
 def security(texts: Iterable[str], where: str = "--security-opt") -> dict[str, str]:

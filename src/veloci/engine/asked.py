@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INIT = "/sbin/docker-init"  # where docker has it
 _SHM = 64 << 20  # bytes of /dev/shm
+_LEAST = 6 << 20  # bytes of memory that a container needs to start
 
 
 def bundled(wanted: RunOptions, command: Sequence[str]) -> Options:
@@ -25,7 +26,7 @@ def bundled(wanted: RunOptions, command: Sequence[str]) -> Options:
     Reads the files it names and looks at devices. Raises InvalidInput, Unsupported.
     """
     security = values.security(wanted.security_opt)
-    memory = values.size(wanted.memory, "--memory") if wanted.memory else None
+    memory = _memory(wanted.memory)
     return Options(
         args=tuple(command) or None,
         entrypoint=None if wanted.entrypoint is None else tuple(filter(None, (wanted.entrypoint,))),
@@ -202,6 +203,13 @@ def _throttles(wanted: RunOptions) -> dict[str, Any]:
             major, minor = number(path, flag)
             found.setdefault(name, []).append({"major": major, "minor": minor, "rate": rate})
     return found
+
+
+def _memory(text: str) -> int | None:
+    found = _size(text, "--memory")
+    if found is not None and 0 < found < _LEAST:
+        raise InvalidInput("minimum memory limit allowed is 6MB", where="--memory")
+    return found or None
 
 
 def _size(text: str, where: str) -> int | None:

@@ -62,7 +62,7 @@ class Creation:
         if wanted.runtime not in ("", "veloci"):
             find(wanted.runtime)
         for address in wanted.dns:
-            values.host(f"dns:{address}", "--dns")
+            values.address(address, "--dns")
 
     def make(self, progress: Progress | None = None) -> str:
         """Make it. Returns its ID; on failure nothing of it is left. Raises NotFound, Conflict, HostError."""

@@ -25,12 +25,12 @@ def asked(texts: Iterable[str]) -> list[dict[str, Any]]:
             directory = S_ISDIR(os.stat(source).st_mode)
         except OSError as error:
             raise InvalidInput(f"{source}: {error.strerror}", where="--device") from None
-        if directory:
-            found += _below(os.path.realpath(source), destination, access)
-        elif (device := _device(source, destination, access)) is not None:
-            found.append(device)
-        else:
+        some = list(_below(os.path.realpath(source), destination, access)) if directory else []
+        if not directory and (device := _device(source, destination, access)) is not None:
+            some.append(device)
+        if not some:
             raise InvalidInput(f"{source} is not a device", where="--device")
+        found += some
     return found
 
 
