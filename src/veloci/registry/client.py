@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from veloci.errors import Corrupt, NotFound, VelociError
-from veloci.registry import listing, manifests
+from veloci.registry import listing, manifests, referrers
 from veloci.registry.access import Access
 from veloci.registry.download import download
 from veloci.registry.session import Session
@@ -106,7 +106,10 @@ class Repository:
         return self._first(wanted, get)
 
     def put_manifest(self, raw: bytes, media_type: str, tag: str) -> Digest:
-        """Upload a manifest under a tag or its digest. Returns its digest. Raises Denied, InvalidInput, Unavailable."""
+        """Upload a manifest under a tag or its digest. Returns its digest. Raises Denied, InvalidInput, Unavailable.
+
+        One with a subject becomes one of that one's referrers, also where the registry keeps no list of them.
+        """
         own = self.own
         with own.request(
             "PUT",
@@ -117,17 +120,33 @@ class Repository:
             body=raw,
         ) as response:
             said = response.headers.get("Docker-Content-Digest", "")
+            noted = response.headers.get("OCI-Subject", "")
         digest = manifests.hashed(tag if ":" in tag else "sha256:", raw)
         if said.startswith(digest.partition(":")[0]) and said != digest:
             raise Corrupt(f"manifest at {self.reference.registry}", want=digest, got=said)
+        referring = referrers.referring(raw, media_type, digest)
+        if referring and noted != referring[0]:
+            referrers.add(self, *referring)
         return digest
 
     def delete(self, reference: str) -> None:
-        """Delete a manifest by digest, or a tag where the registry can. Raises NotFound, Denied, Unsupported."""
-        own = self.own
+        """Delete a manifest by digest, or a tag where the registry can. Raises NotFound, Denied, Unsupported.
+
+        A manifest with a subject is also no longer one of that one's referrers.
+        """
+        own, referring = self.own, None
+        if ":" in reference:
+            descriptor, raw = self.manifest(reference)
+            referring = referrers.referring(raw, descriptor.media_type, descriptor.digest)
         url = f"{own.base}/manifests/{reference}"
         with own.request("DELETE", url, scope=own.scope("delete,pull"), ok=(200, 202)):
             pass
+        if referring:
+            referrers.forget(self, referring[0], reference)
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """What refers to a manifest, there or not: of one artifact type, or all. Raises Denied, InvalidInput."""
+        return referrers.found(self, digest, artifact_type)
 
     def tags(self) -> Iterator[str]:
         """All tags, page by page. Raises NotFound, InvalidInput for an answer that is no list or never ends."""
