@@ -52,6 +52,8 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
         if kind != "a":
             block.insert(0, pack("<BBhi", 0x55, 0x02, len(block), _TYPES[kind]))  # if r2 != type: next rule
         code += block
+        if len(block) == 2:  # it matches always; the kernel refuses code that nothing reaches
+            return b"".join(code)
     return b"".join([*code, pack("<BBhi", 0xB7, 0x00, 0, 0), pack("<BBhi", 0x95, 0, 0, 0)])
 
 
