@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import posix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Hierarchy:
     """A mounted cgroup hierarchy. controllers: of version 1 ("name=systemd" among them); () for version 2."""
@@ -45,6 +49,15 @@ def hierarchies() -> list[Hierarchy]:
     return list(found.values())
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file `path`."""
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def write(directory: str, file: str, value: str) -> None:
     """Write `value` to a control file. Raises OSError with the file's whole name."""
     descriptor = posix.open(f"{directory}/{file}", posix.O_WRONLY | posix.O_CLOEXEC)
@@ -52,6 +65,20 @@ def write(directory: str, file: str, value: str) -> None:
         posix.write(descriptor, value.encode())
     except OSError as error:
         error.filename = f"{directory}/{file}"
+        raise
+    finally:
+        posix.close(descriptor)
+
+
+def write_all(directory: str, file: str, values: Iterable[str]) -> None:
+    """Write each of `values` to a control file in its turn. Raises OSError with the file's whole name and the value."""
+    descriptor = posix.open(f"{directory}/{file}", posix.O_WRONLY | posix.O_CLOEXEC)
+    value = ""
+    try:
+        for value in values:
+            posix.write(descriptor, value.encode())
+    except OSError as error:
+        error.filename, error.filename2 = f"{directory}/{file}", value
         raise
     finally:
         posix.close(descriptor)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from veloci.errors import Conflict, HostError, InvalidInput
 from veloci.kernel import process as p
-from veloci.runtime import filters, identity
+from veloci.kernel.cgroupfs import exists
+from veloci.runtime import identity
 from veloci.runtime.cgroup import Group
 from veloci.runtime.child import Child
 from veloci.runtime.launch import launch
-from veloci.spec.document import dumps
-from veloci.spec.runtime import Process
+from veloci.spec.document import Document, dumps
+from veloci.spec.runtime import MemoryPolicy, Personality, Process, Seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Container
     from veloci.runtime.plan import Plan, Step
-    from veloci.spec.runtime import Linux
 
 _FILES = {
     "user": p.CLONE_NEWUSER,
@@ -31,6 +31,18 @@ _FILES = {
     "cgroup": p.CLONE_NEWCGROUP,
     "time": p.CLONE_NEWTIME,
 }
+
+
+class _Linux(Document):
+    """What of a container's `linux` holds for a further process."""
+
+    seccomp: Seccomp | None = None
+    personality: Personality | None = None
+    memory_policy: MemoryPolicy | None = None
+
+
+class _Config(Document):
+    linux: _Linux = _Linux()
 
 
 def enter(
@@ -46,49 +58,76 @@ def enter(
         process = Process.decode(dumps(process), name="process")
     if process.terminal and console < 0:
         raise InvalidInput("a terminal needs a console socket", where="--tty")
-    config = container.config()
+    linux = _Config.decode(container.directory.read("config.json"), name="config.json").linux
     child = Child()
     child.stdio, child.console_socket = stdio, console
-    if config.linux.seccomp:
-        child.bpf, child.bpf_flags = filters.compiled(config.linux.seccomp, container.root)
+    if linux.seccomp:
         from veloci.kernel import seccomp  # noqa: F401 -- the child can import nothing
+        from veloci.runtime import filters
+
+        child.bpf, child.bpf_flags = filters.compiled(linux.seccomp, container.root)
+    if process.terminal:
+        import _socket  # noqa: F401
+
+        from veloci.kernel import tty  # noqa: F401
     try:
         descriptor = p.pidfd(container.saved.pid)
         bits = _different(container.saved.pid)
     except (ProcessLookupError, FileNotFoundError):
         raise Conflict("cannot exec in a stopped container") from None
-    steps = _steps(process, config.linux, userns=bool(bits & p.CLONE_NEWUSER))
-    if process.terminal:
-        import _socket  # noqa: F401
+    try:
+        steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
+        plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
+        return _Entering(process, _group(container, cgroup)).launch(plan, child, descriptor, bits, preserve)
+    finally:
+        posix.close(descriptor)
 
-        from veloci.kernel import tty  # noqa: F401
-    plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
-    group = _group(container, cgroup)
 
-    def begin(pid: int) -> None:
-        affinity = process.exec_cpu_affinity
+class _Entering:
+    """The parent's side of one process's way in."""
+
+    def __init__(self, process: Process, group: Group) -> None:
+        self.process, self.group = process, group
+        self.joins = False  # by itself, the groups of version 1
+
+    def launch(self, plan: Plan, child: Child, container: int, bits: int, preserve: int) -> int:
+        """Start it in the namespaces `bits` of the process behind the descriptor `container`. Returns its pid."""
+        answers = {"cgroup": lambda _: None, "rlimits": self.rlimits, "ready": lambda _: None}
+        join = [(container, bits, "")]
+        # One that is to be on certain processors before it is in the group is moved in by us.
+        birth, files = (-1, []) if self.process.exec_cpu_affinity else self.group.doors()
+        if files:
+            self.joins = True
+            plan["steps"].insert(0, ("group", "", {"files": files}))
+        name = "process"
+        try:
+            return launch(
+                plan, child, answers, join=join, preserve=preserve, name=name, group=birth, started=self.begin
+            )
+        finally:
+            for descriptor in (birth, *files):
+                if descriptor >= 0:
+                    posix.close(descriptor)
+
+    def begin(self, pid: int, born: bool) -> None:
+        """What it cannot do itself."""
+        process, affinity = self.process, self.process.exec_cpu_affinity
         if affinity and affinity.initial:
             _pin(pid, affinity.initial, "initial")
-        group.add(pid)
+        self.group.add(pid, [name for name in self.group.places if not (self.joins if name else born)])
         if affinity and affinity.final:
             _pin(pid, affinity.final, "final")
         if process.oom_score_adj is not None:
             with open(f"/proc/{pid}/oom_score_adj", "w") as file:
                 file.write(str(process.oom_score_adj))
 
-    def rlimits(pid: int) -> None:
-        for limit in process.rlimits:
+    def rlimits(self, pid: int) -> None:
+        """Set the limits of a process that is root in its own namespace only."""
+        for limit in self.process.rlimits:
             p.setrlimit(pid, identity.RLIMITS[limit.type], limit.soft, limit.hard)
 
-    try:
-        answers = {"cgroup": lambda _: None, "rlimits": rlimits, "ready": lambda _: None}
-        join = [(descriptor, bits, "")]
-        return launch(plan, child, answers, join=join, preserve=preserve, name="process", started=begin)
-    finally:
-        os.close(descriptor)
 
-
-def _steps(process: Process, linux: Linux, *, userns: bool) -> list[Step]:
+def _steps(process: Process, linux: _Linux, *, userns: bool) -> list[Step]:
     steps: list[Step] = []
     if userns:
         steps.append(("become_root", "", {}))
@@ -110,7 +149,7 @@ def _steps(process: Process, linux: Linux, *, userns: bool) -> list[Step]:
 def _pin(pid: int, processors: str, name: str) -> None:
     where = f"process: $.execCPUAffinity.{name}"
     try:
-        os.sched_setaffinity(pid, identity.processors(processors, where))
+        posix.sched_setaffinity(pid, identity.processors(processors, where))
     except OSError as error:
         raise HostError(f"run on processors {processors}", error, where=where) from error
 
@@ -120,12 +159,12 @@ def _different(pid: int) -> int:
     bits = 0
     for file, bit in _FILES.items():
         try:
-            theirs = os.stat(f"/proc/{pid}/ns/{file}")
+            theirs = posix.stat(f"/proc/{pid}/ns/{file}")
         except FileNotFoundError:
-            if os.path.exists(f"/proc/self/ns/{file}"):
+            if exists(f"/proc/self/ns/{file}"):
                 raise
             continue  # this kernel has no such namespaces
-        if theirs.st_ino != os.stat(f"/proc/self/ns/{file}").st_ino:
+        if theirs.st_ino != posix.stat(f"/proc/self/ns/{file}").st_ino:
             bits |= bit
     return bits
 
@@ -145,6 +184,6 @@ def _group(container: Container, below: str) -> Group:
         for name, directory in container.saved.cgroups.items()
     }
     for directory in places.values():
-        if not os.path.isdir(directory):
+        if not exists(directory):
             raise InvalidInput(f"there is no cgroup {directory}", where="--cgroup")
     return Group(places)

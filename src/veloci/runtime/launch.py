@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
-from errno import EACCES, EIO, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, EBUSY, EINVAL, EIO, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from veloci.errors import HostError, VelociError
@@ -54,7 +54,8 @@ def launch(
     wait: int = -1,
     preserve: int = 0,
     name: str = "config.json",
-    started: Callable[[int], None] | None = None,
+    group: int = -1,
+    started: Callable[[int, bool], None] | None = None,
 ) -> int:
     """Start the plan's process. Returns its pid once it has become the stub.
 
@@ -62,13 +63,14 @@ def launch(
     answers: question -> what to do with the child's pid; "ready" comes last.
     join: descriptors of namespaces, their CLONE_NEW* bits, their places. wait: the descriptor to read a byte
     from before the program starts; -1 starts it. preserve: how many descriptors from 3 on it keeps.
-    name: the document's name for messages. started: called with the pid before anything is answered.
+    name: the document's name for messages. group: a directory of cgroup version 2 for the process to be born in.
+    started: called with the pid, and whether it was born in `group`, before anything is answered.
     Raises HostError naming the step that failed and its place in the document; the child is then gone.
     """
     ours, theirs = p.socketpair()
     # What is the host's can only be joined before a user namespace is entered.
     apart = bool(join) and bool(plan["clone"] & p.CLONE_NEWUSER or any(bits & _APART for _, bits, _ in join))
-    pid = p.clone(0 if apart else plan["clone"])
+    pid, born = _clone(0 if apart else plan["clone"], group)
     if pid == 0:
         child.parent = theirs
         os.close(ours)
@@ -85,15 +87,26 @@ def launch(
             pid = int(message[1:])
             os.write(ours, b"ok")
         if started:
-            _guarded(started, pid)
+            _guarded(started, pid, born)
         return _converse(pid, ours, answers, name)
     finally:
         os.close(ours)
 
 
-def _guarded(started: Callable[[int], None], pid: int) -> None:
+def _clone(flags: int, group: int) -> tuple[int, bool]:
+    """The pid, and whether it was born in `group`: older kernels and some groups do not do that."""
+    if group >= 0:
+        try:
+            return p.clone(flags, group), True
+        except OSError as error:
+            if error.errno not in (EACCES, EBUSY, EINVAL, ENOSYS, EOPNOTSUPP, EPERM):
+                raise
+    return p.clone(flags), False
+
+
+def _guarded(started: Callable[[int, bool], None], pid: int, born: bool) -> None:
     try:
-        started(pid)
+        started(pid, born)
     except BaseException:
         _end(pid)
         raise

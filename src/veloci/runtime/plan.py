@@ -116,8 +116,11 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     path = root.path if root.path.startswith("/") else f"{bundle}/{root.path}"
     namespaced = bool(clone & p.CLONE_NEWCGROUP)
     steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": _propagation(linux)})]
-    # The parent joins the cgroup meanwhile, which takes the kernel milliseconds: wait for it as late as may be.
+    # The parent makes the cgroup meanwhile: wait for it as late as may be.
     grouped: list[Step] = [("ask", "$.linux.cgroupsPath", {"question": "cgroup"})]
+    files = [f"{directory}/tasks" for name, directory in cgroups.items() if name]
+    if files and not new & p.CLONE_NEWUSER:  # else it may not, and the parent has done it
+        grouped.append(("group", "$.linux.cgroupsPath", {"files": files}))
     if namespaced:
         grouped.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
     mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)

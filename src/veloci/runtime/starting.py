@@ -104,7 +104,7 @@ class Starting:
         self.container, self.config, self.child = container, config, Child()
         child = self.child
         child.stdio, child.console_socket = stdio, console
-        self.grouped = False
+        self.group, self.grouped, self.born = container.group, False, False
         self.answers = {
             "maps": self.maps,
             "cgroup": self.cgroup,
@@ -136,19 +136,24 @@ class Starting:
         if self.config.hooks and self.config.hooks.start_container:
             self.child.outcome = self.container.directory.outcome()
         join: list[tuple[int, int, str]] = []
+        group = -1
         try:
             for path, bit, at in plan["join"]:
                 join.append((_namespace(path, bit, at), bit, at))
-            launch(plan, self.child, self.answers, join=join, wait=fifo, preserve=preserve, started=self.begin)
+            group = self.group.open()
+            if self.group.unified:
+                self.limit()
+            self.joins = any(doing == "group" for doing, _, _ in plan["steps"])
+            child, answers = self.child, self.answers
+            launch(plan, child, answers, join=join, wait=fifo, preserve=preserve, group=group, started=self.begin)
         finally:
-            for descriptor, _, _ in join:
-                posix.close(descriptor)
-            posix.close(fifo)
-            if self.child.outcome >= 0:
-                posix.close(self.child.outcome)
+            for descriptor in (*(descriptor for descriptor, _, _ in join), fifo, self.child.outcome, group):
+                if descriptor >= 0:
+                    posix.close(descriptor)
 
-    def begin(self, pid: int) -> None:
-        """What can be done while the child works: its cgroup."""
+    def begin(self, pid: int, born: bool) -> None:
+        """What can be done while the child works: its cgroup. born: it is in that of version 2 already."""
+        self.born = born
         container = self.container
         container.saved = container.saved.replace(pid=pid, started=process(pid)[1])
         score = self.config.process.oom_score_adj if self.config.process else None
@@ -180,18 +185,23 @@ class Starting:
             raise HostError("map users", error, where="config.json: $.linux.uidMappings") from error
 
     def cgroup(self, pid: int) -> None:
-        """Make the cgroup, move the process in, set its limits. Once."""
+        """Make the cgroup, set its limits, move the process where it cannot go itself. Once."""
         if self.grouped:
             return
         self.grouped = True
-        group = self.container.group
-        resources = self.config.linux.resources or Resources()
-        if not group.places and self.config.linux.resources:
+        if not self.group.unified:
+            self.group.create()
+            self.limit()
+        names = [name for name in self.group.places if not (self.joins if name else self.born)]
+        self.group.add(pid, names)
+
+    def limit(self) -> None:
+        """Set the cgroup's limits."""
+        resources = self.config.linux.resources
+        if self.group.places:
+            self.group.apply(resources or Resources(), devices=True)
+        elif resources:
             raise Unsupported("no cgroup hierarchy is mounted", where="config.json: $.linux.resources")
-        if group.places:
-            group.create()
-            group.apply(resources, devices=True)
-            group.add(pid)
 
     def net_devices(self, pid: int) -> None:
         """Give it the network devices that are to be its own."""

@@ -42,6 +42,14 @@ def unshare(child: Child, flags: int) -> None:
     process.unshare(flags)
 
 
+def group(child: Child, files: Sequence[str | int]) -> None:
+    """Join groups of cgroup version 1 by their `tasks` files, named or opened: 0 is the thread that writes."""
+    for file in files:
+        descriptor = file if isinstance(file, int) else os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, b"0")
+        os.close(descriptor)
+
+
 def session(child: Child, keyring: str) -> None:
     """Lead a session, with a keyring that is nobody else's."""
     os.setsid()
@@ -241,6 +249,7 @@ TABLE: dict[str, Callable[..., None]] = {
         ask,
         become_root,
         unshare,
+        group,
         session,
         loopback,
         time,

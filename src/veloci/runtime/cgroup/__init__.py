@@ -6,7 +6,7 @@ v1, v2          what resources mean to each version; on a host with both, versio
 
 from __future__ import annotations
 
-import os
+import posix as os
 from errno import EBUSY, ENOENT
 
 from veloci.errors import Conflict, HostError, InvalidInput
@@ -14,7 +14,7 @@ from veloci.kernel.cgroupfs import hierarchies, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from veloci.spec.runtime import Resources
 
@@ -52,26 +52,70 @@ class Group:
         self.places = places
         self.unified = len(places) == 1 and "" in places  # version 2 alone
 
-    def create(self) -> None:
-        """Make the directories. Raises Conflict if a process is in one, HostError."""
-        for name, directory in self.places.items():
-            try:
-                os.makedirs(directory, exist_ok=True)
-                if "cpuset" in name.split(","):
-                    _inherit_cpuset(directory)
-                processes = _processes(directory)
-            except OSError as error:
-                raise HostError(f"cgroup {directory}", error) from error
-            if processes:
-                raise Conflict(f"container's cgroup is not empty: {len(processes)} process(es) found in {directory}")
+    def open(self) -> int:
+        """Make the directory of version 2. Returns its descriptor, for a process to be born there; -1 without one.
+
+        Raises Conflict if a process is in it, HostError.
+        """
+        if "" not in self.places:
+            return -1
+        directory = self.places[""]
+        self._make("", directory)
         if self.unified:
             from veloci.runtime.cgroup.v2 import enable
 
-            enable(self.places[""])
+            enable(directory)
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def add(self, pid: int) -> None:
-        """Move process `pid` in. Raises HostError."""
-        for directory in self.places.values():
+    def create(self) -> None:
+        """Make the directories of version 1. Raises Conflict if a process is in one, HostError."""
+        for name, directory in self.places.items():
+            if name:
+                self._make(name, directory)
+
+    def _make(self, name: str, directory: str) -> None:
+        processes: list[int] = []
+        try:
+            try:
+                os.mkdir(directory, 0o755)
+            except FileNotFoundError:
+                from os import makedirs
+
+                makedirs(directory)
+            except FileExistsError:
+                processes = _processes(directory)
+            if "cpuset" in name.split(","):
+                _inherit_cpuset(directory)
+        except OSError as error:
+            raise HostError(f"cgroup {directory}", error) from error
+        if processes:
+            raise Conflict(f"container's cgroup is not empty: {len(processes)} process(es) found in {directory}")
+
+    def doors(self) -> tuple[int, list[int]]:
+        """What a process gets in by: version 2's directory to be born in, or -1; version 1's `tasks` files to write to.
+
+        Descriptors for the caller to close. Raises HostError.
+        """
+        birth, files = -1, []
+        for name, directory in self.places.items():
+            try:
+                if name:
+                    files.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+                else:
+                    birth = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise HostError(f"join cgroup {directory}", error) from error
+        return birth, files
+
+    def add(self, pid: int, names: Iterable[str] | None = None) -> None:
+        """Move process `pid` in, in all hierarchies or those of `names`. Raises HostError.
+
+        The kernel may wait 10 ms and more for a quiet moment in which to move a process with all its threads: a
+        process that moves its one thread by `tasks`, and one that is born in its group, waits for nothing.
+        """
+        for name, directory in self.places.items():
+            if names is not None and name not in names:
+                continue
             try:
                 write(directory, "cgroup.procs", str(pid))
             except OSError as error:
@@ -138,8 +182,11 @@ class Group:
     def remove(self) -> None:
         """Remove the directories, which must have no process left; those that are gone already are no error."""
         for directory in self.places.values():
-            for below in _tree(directory):
-                _remove(below)
+            try:
+                os.rmdir(directory)
+            except OSError:
+                for below in _tree(directory):
+                    _remove(below)
 
 
 def _tree(directory: str) -> Iterator[str]:

@@ -5,10 +5,8 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config-linux.md#contr
 
 from __future__ import annotations
 
-import os
-
 from veloci.errors import HostError, Unsupported
-from veloci.kernel.cgroupfs import write
+from veloci.kernel.cgroupfs import exists, write, write_all
 from veloci.runtime.cgroup.devices import rules
 
 TYPE_CHECKING = False
@@ -57,15 +55,24 @@ def _set(found: Places, controller: str, file: str, value: object, at: str) -> N
 def _devices(found: Places, resources: Resources) -> None:
     if "devices" not in found:
         raise Unsupported("the cgroup controller devices is not mounted", where=f"{_AT}.devices")
+    files: list[tuple[str, list[str]]] = []  # a file, and what is written to it before another's turn
     for allow, kind, major, minor, access in rules(resources):
         numbers = ("*" if number is None else number for number in (major, minor))
         value = "a *:* rwm" if kind == "a" else f"{kind} {':'.join(map(str, numbers))} {access}"
-        _set(found, "devices", "devices.allow" if allow else "devices.deny", value, "devices")
+        file = "devices.allow" if allow else "devices.deny"
+        if not files or files[-1][0] != file:
+            files.append((file, []))
+        files[-1][1].append(value)
+    for file, values in files:
+        try:
+            write_all(found["devices"], file, values)
+        except OSError as error:
+            raise HostError(f"set {file} to {error.filename2}", error, where=f"{_AT}.devices") from error
 
 
 def _memory(found: Places, memory: Memory) -> None:
     limit, swap = memory.limit or None, memory.swap or None
-    if limit == -1 and swap is None and os.path.exists(f"{found.get('memory')}/memory.memsw.limit_in_bytes"):
+    if limit == -1 and swap is None and exists(f"{found.get('memory')}/memory.memsw.limit_in_bytes"):
         swap = -1
     sizes = [("memory.limit_in_bytes", limit, "memory.limit"), ("memory.memsw.limit_in_bytes", swap, "memory.swap")]
     wanted = [(file, value, at) for file, value, at in sizes if value is not None]
@@ -110,7 +117,7 @@ def _cpu(found: Places, cpu: Cpu) -> None:
 
 def _block_io(found: Places, block: BlockIo) -> None:
     if block.weight:
-        plain = os.path.exists(f"{found.get('blkio')}/blkio.weight")
+        plain = exists(f"{found.get('blkio')}/blkio.weight")
         _set(found, "blkio", "blkio.weight" if plain else "blkio.bfq.weight", block.weight, "blockIO.weight")
     for file, limits, name in (
         ("read_bps", block.throttle_read_bps_device, "throttleReadBpsDevice"),

@@ -5,10 +5,8 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 
 from __future__ import annotations
 
-import os
-
 from veloci.errors import HostError, InvalidInput
-from veloci.kernel.cgroupfs import read, write
+from veloci.kernel.cgroupfs import exists, read, write
 from veloci.runtime.cgroup.devices import rules
 
 TYPE_CHECKING = False
@@ -25,7 +23,7 @@ _AT = "config.json: $.linux.resources"
 def enable(directory: str) -> None:
     """Hand every controller down from the hierarchy's root to the group `directory`. Raises HostError."""
     above = []
-    while os.path.exists(f"{(directory := directory.rpartition('/')[0])}/cgroup.subtree_control"):
+    while exists(f"{(directory := directory.rpartition('/')[0])}/cgroup.subtree_control"):
         above.append(directory)
     for group in reversed(above):
         try:
@@ -114,7 +112,7 @@ def _cpu(cpu: Cpu) -> Iterator[Setting]:
 
 def _block_io(directory: str, block: BlockIo) -> Iterator[Setting]:
     if block.weight:
-        if os.path.exists(f"{directory}/io.bfq.weight"):
+        if exists(f"{directory}/io.bfq.weight"):
             yield "io.bfq.weight", block.weight, "blockIO.weight"
         else:
             yield "io.weight", 1 + (block.weight - 10) * 9999 // 990, "blockIO.weight"
