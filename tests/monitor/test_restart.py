@@ -55,7 +55,7 @@ def test_one_that_waits_to_be_started_is_restarting_and_shows_how_it_ended(box):
         "{{.State.Status}} {{.State.Restarting}} {{.State.Running}} {{.State.Pid}} {{.State.ExitCode}}",
         "restarting true true 0 3",
     )
-    assert box.ok("ps", "--format", "{{.Status}}").startswith("Restarting (3) ")
+    assert box.ok("ps", "--format", "{{.Status}}").startswith("Restarting (3) Less than a second ago")
 
 
 @pytest.mark.parametrize("verb", ["stop", "kill"])

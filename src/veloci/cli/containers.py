@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from veloci.cli.main import each
+from veloci.cli.run import warn
 from veloci.engine.engine import Engine
 from veloci.errors import NotFound
 
@@ -28,7 +29,8 @@ def start(
         return started(engine, (container, *containers), stdin=interactive, detach_keys=detach_keys)
 
     def one(word: str) -> None:
-        engine.containers.start(word)
+        engine.containers.start(word, running=True)
+        warn(engine)
         print(word)
 
     return each(one, (container, *containers))
@@ -59,6 +61,7 @@ def restart(container: str, /, *containers: str, time: int | None = None) -> int
         engine.containers.stop(word, timeout=time)
         engine.containers.settled(word)
         engine.containers.start(word)
+        warn(engine)
         print(word)
 
     return each(one, (container, *containers))
@@ -80,16 +83,17 @@ def kill(container: str, /, *containers: str, signal: str = "KILL") -> int:
     return each(one, (container, *containers))
 
 
-def rm(container: str, /, *containers: str, force: bool = False) -> int:
+def rm(container: str, /, *containers: str, force: bool = False, volumes: bool = False) -> int:
     """Remove containers.
 
-    -f, --force  also those that run; no complaint about one that is not there
+    -f, --force    also those that run; no complaint about one that is not there
+    -v, --volumes  their anonymous volumes, too
     """
     engine = Engine()
 
     def one(word: str) -> None:
         try:
-            engine.containers.remove(word, force=force)
+            engine.containers.remove(word, force=force, volumes=volumes)
         except NotFound:
             if not force:
                 raise
@@ -116,9 +120,15 @@ def rename(container: str, name: str, /) -> int:
     return 0
 
 
-def port(container: str, /) -> int:
-    """Show the published ports of a container."""
-    for inside, places in Engine().containers.inspect(container)["NetworkSettings"]["Ports"].items():
-        for place in places:
-            print(f"{inside} -> {place['HostIp']}:{place['HostPort']}")
+def port(container: str, private_port: str = "", /) -> int:
+    """Show the published ports of a container, or where one of its own (PORT or PORT/PROTOCOL) is published."""
+    found = Engine().containers.inspect(container)["NetworkSettings"]["Ports"]
+    wanted = private_port if "/" in private_port or not private_port else f"{private_port}/tcp"
+    if wanted and not found.get(wanted):
+        raise NotFound(f"no public port {wanted!r} published for {container}", hint=f"veloci port {container}")
+    for inside, places in found.items():
+        for place in places or ():
+            host = f"[{place['HostIp']}]" if ":" in place["HostIp"] else place["HostIp"]
+            if wanted in ("", inside):
+                print(f"{host}:{place['HostPort']}" if wanted else f"{inside} -> {host}:{place['HostPort']}")
     return 0

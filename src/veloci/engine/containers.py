@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic, sleep
 
+from veloci.engine import host_files
 from veloci.engine.record import Record, Records
 from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.monitor import session, spawn, state
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from veloci.bundle.options import Options
     from veloci.engine.engine import Engine
+    from veloci.engine.orphans import Orphan
     from veloci.engine.run_options import RunOptions
     from veloci.transport.place import Progress
 
@@ -53,10 +55,11 @@ class Containers:
 
     # --- running
 
-    def start(self, word: str, *, attach: bool = False) -> socket | None:
+    def start(self, word: str, *, attach: bool = False, running: bool = False) -> socket | None:
         """Run a created or ended container. attach: gives a connection that sees its output from the first byte.
 
-        Raises NotFound, Conflict if it runs, and what the runtime says, with docker's 126 and 127.
+        running: one that runs is left alone. Raises NotFound, Conflict if it runs, and what the runtime says,
+        with docker's 126 and 127.
         """
         from veloci.monitor.console import window
 
@@ -64,14 +67,21 @@ class Containers:
         record = self.records.load(id)
         size = (record.tty and window()) or (0, 0)
         data, run = self.records.data(id), self.records.run(id)
-        if self.records.current(id).status in ("running", "paused", "restarting"):
+        status = self.records.current(id).status
+        if status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead", hint=f"veloci unpause {word}")
+        if status in state.LIVE:
+            if running:
+                return None
             raise Conflict(f"container {record.name} is already running")
         os.makedirs(run, 0o700, exist_ok=True)
-        lock = state.hold(data)
+        lock = self._held(id)
         root, lease, pair = -1, None, None
         try:
+            if os.path.exists(f"{run}/state.json"):
+                self._orphan(id).clean()
             lease = self._lease(record)
-            self._host_files(record, lease)
+            host_files.write(record, lease, data)
             root = self._engine.snapshots.mount(id)
             if attach:
                 pair = session.pair()
@@ -165,30 +175,6 @@ class Containers:
         state.write(f"{self.records.run(record.id)}/lease.json", lease)
         return lease
 
-    def _host_files(self, record: Record, lease: dict[str, Any] | None) -> None:
-        """Write /etc/hosts, hostname and resolv.conf, which are bound into the container."""
-        from veloci.bundle.hostfiles import hosts, resolv
-
-        if "network" in record.joined:
-            return  # it has the files of the container whose network it shares
-        data, gateway = self.records.data(record.id), (lease or {}).get("gateway") or "127.0.0.1"
-        pairs = (entry.partition(":")[::2] for entry in record.hosts)
-        names = [(gateway if address == "host-gateway" else address, name) for name, address in pairs]
-        if lease:
-            names.append((lease["address"], record.hostname))
-        base = _text("/etc/hosts") if record.network == "host" else ""
-        resolver = resolv(
-            _text("/etc/resolv.conf"),
-            servers=record.dns,
-            search=record.dns_search,
-            options=record.dns_options,
-            own_network=record.network != "host",
-        )
-        texts = {"hosts": hosts(names, base=base), "hostname": record.hostname + "\n", "resolv.conf": resolver}
-        for name, text in texts.items():
-            with open(f"{data}/{name}", "w") as file:  # in place: it is bound into the container
-                file.write(text)
-
     def connect(self, word: str) -> socket:
         """A connection to a running container's monitor. Raises NotFound, Conflict."""
         id = self.records.find(word)
@@ -199,7 +185,14 @@ class Containers:
 
     def kill(self, word: str, number: int, *, by_hand: bool = False) -> None:
         """Send a signal to its first process. by_hand: it is not to be started again. Raises NotFound, Conflict."""
-        connection = self.connect(word)
+        try:
+            connection = self.connect(word)
+        except Conflict:
+            orphan = self._orphan(self.records.find(word))
+            if not orphan.running:
+                raise
+            orphan.signal(number)
+            return
         connection.send((b"h" if by_hand else b"k") + b"%d" % number)
         connection.close()
 
@@ -207,32 +200,30 @@ class Containers:
         """Ask it to end, and kill it after `timeout` seconds (None: as it was made). One that has ended is fine."""
         id = self.records.find(word)
         record = self.records.load(id)
+        seconds = record.stop_timeout if timeout is None else timeout
         try:
             connection = self.connect(id)
         except Conflict:
-            self._kill_orphan(record)
+            self._orphan(id).stop(signal_number(record.stop_signal), seconds)
             return
-        seconds = record.stop_timeout if timeout is None else timeout
-        connection.send(b"h%d" % signal_number(record.stop_signal))
-        if seconds >= 0:
-            connection.settimeout(seconds or 0.001)
-        if await_end(connection) is None:
-            connection.settimeout(30)
-            connection.send(b"h9")
-            await_end(connection)
-        connection.close()
+        try:
+            connection.send(b"h%d" % signal_number(record.stop_signal))
+            if seconds >= 0:
+                connection.settimeout(seconds or 0.001)
+            if await_end(connection) is None:
+                connection.settimeout(30)
+                connection.send(b"h9")
+                await_end(connection)
+        except OSError:
+            return  # it ended before it was asked
+        finally:
+            connection.close()
 
-    def _kill_orphan(self, record: Record) -> None:
-        """End what is left of a container whose monitor was killed."""
-        from veloci.monitor import runtimes
+    def _orphan(self, id: str) -> Orphan:
+        """What to do with it when it has no monitor."""
+        from veloci.engine.orphans import Orphan
 
-        run = self.records.run(record.id)
-        if os.path.isdir(run):
-            runtimes.named(record.runtime, self._engine.run_root, run).delete(record.id)
-        lease = state.read(f"{run}/lease.json")
-        if lease is not None:
-            self._engine.networks.detach(lease)
-            os.unlink(f"{run}/lease.json")
+        return Orphan(self._engine, self.records.load(id))
 
     def wait(self, word: str) -> int:
         """Wait until it has ended. Returns its exit status. Raises NotFound."""
@@ -240,6 +231,7 @@ class Containers:
         try:
             connection = self.connect(id)
         except Conflict:
+            self._orphan(id).await_end()
             return self.records.current(id).exit_code
         code = await_end(connection)
         return self.records.current(id).exit_code if code is None else code
@@ -259,7 +251,7 @@ class Containers:
         try:
             try:
                 record = self.records.load(id)
-                self._kill_orphan(record)
+                self._orphan(id).clean()
             except VelociError:
                 if not force:
                     raise
@@ -280,17 +272,34 @@ class Containers:
                 if not force:
                     raise
                 status = ""
-            if status in ("running", "paused", "restarting"):
+            if status in state.LIVE:
                 if not force:
                     hint = f"veloci stop {word}, or veloci rm -f {word}"
                     raise Conflict(f"cannot remove container {word}: it is {status}", hint=hint)
                 self.stop(id, timeout=0)
             try:
-                return state.hold(self.records.data(id))
-            except Conflict:
+                return self._held(id)
+            except Conflict:  # it was started again
                 if monotonic() > end:
                     raise
+
+    def _held(self, id: str) -> int:
+        """Its lock, once the monitor of one that has ended lets go of it. Raises Conflict."""
+        end = monotonic() + 10
+        while True:
+            try:
+                return state.hold(self.records.data(id))
+            except Conflict:
+                if monotonic() > end or self._status(id) in state.LIVE:
+                    raise
                 sleep(0.005)
+
+    def _status(self, id: str) -> str:
+        """Its status, "" where that is damaged."""
+        try:
+            return self.records.current(id).status
+        except VelociError:
+            return ""
 
     def _forget(self, record: Record, *, volumes: bool) -> None:
         """Remove what lasts of a container that has ended. volumes: also its anonymous ones."""
@@ -378,11 +387,3 @@ def signal_number(text: str) -> int:
     if not isinstance(number, int):
         raise InvalidInput(f"unknown signal {text!r}", hint="a name as in TERM, or a number")
     return number
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""

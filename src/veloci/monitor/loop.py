@@ -227,6 +227,7 @@ class Monitor:
 
     def _leave(self) -> None:
         """Let go of what the whole life of the container had: its network, its root file system, its log."""
+        _unlink(f"{self.task.run}/state.json")  # from here on it has ended, whoever looks
         self._detach()
         umount(f"{self.bundle}/rootfs", MNT_DETACH)
         os.close(self.root)
@@ -234,7 +235,6 @@ class Monitor:
             self.log.close()
         self.clients.close()
         _unlink(f"{self.task.run}/monitor.sock")
-        _unlink(f"{self.task.run}/state.json")
 
     def _detach(self) -> None:
         if self.task.lease is not None:

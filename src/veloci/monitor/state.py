@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
+LIVE = ("running", "paused", "restarting")  # the statuses of a container that has not ended
 UNKNOWN_EXIT = 255  # the exit status of a container that nobody was left to wait for
 
 
@@ -137,10 +138,14 @@ def current(data: str, run: str) -> State:
         if live is not None and alive(live):
             return live.replace(monitor=0)
         if live is not None:
-            return live.replace(
-                status="exited", pid=0, monitor=0, exit_code=UNKNOWN_EXIT, error="its monitor ended before it did"
-            )
+            return orphaned(live)
     return live or _state(f"{data}/exit.json") or State()
+
+
+def orphaned(state: State) -> State:
+    """The state of a container that ended after its monitor, which nobody waited for."""
+    error = "its monitor ended before it did"
+    return state.replace(status="exited", pid=0, ticks=0, monitor=0, exit_code=UNKNOWN_EXIT, error=error)
 
 
 def _state(path: str) -> State | None:
