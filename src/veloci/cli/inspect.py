@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.cli.sessions import RegistryOptions
 from veloci.errors import InvalidInput, NotFound, VelociError
 
 TYPE_CHECKING = False
@@ -18,19 +19,51 @@ _MAPS = frozenset(
 )
 
 
-def inspect(name: str, /, *names: str, format: str | None = None, type: str | None = None, size: bool = False) -> int:
+def inspect(
+    name: str,
+    /,
+    *names: str,
+    format: str | None = None,
+    type: str | None = None,
+    size: bool = False,
+    raw: bool = False,
+    config: bool = False,
+    no_tags: bool = False,
+    platform: str | None = None,
+    registry: RegistryOptions,
+) -> int:
     """Show all that is known of containers, images and networks, as JSON.
 
     NAME is a name, an ID or the beginning of an ID; what fits first is shown: a container, an image,
-    a network. What is not found is said at the end, and the exit status is then 1.
+    a network. What is not found is said at the end, and the exit status is then 1. A NAME that says
+    where an image is, as for `veloci copy` (docker://HOST[:PORT]/NAME, oci:DIRECTORY[:NAME], …), is
+    looked at there, without pulling it, and shown as skopeo shows it.
 
     -f, --format TEMPLATE  a Go template on each object, as in '{{.State.Pid}}', or json
     --type KIND            only a container, an image or a network
     -s, --size             also the bytes that a container has written: SizeRw, SizeRootFs
+    --raw                  an image's manifest as it is; with --config its configuration
+    --config               an image's configuration
+    -n, --no-tags          do not list the other tags of the repository
+    --platform OS/ARCH     of an index, the image for this platform
     """
+    from veloci.cli import inspect_place
     from veloci.cli.main import complain
+    from veloci.cli.main import each as one_by_one
     from veloci.engine.engine import Engine
 
+    if raw or config or any(inspect_place.is_place(each) for each in (name, *names)):
+        if type is not None or size:
+            raise InvalidInput("--type and --size are for what is here", hint="leave them out")
+        return one_by_one(
+            lambda text: inspect_place.inspect(
+                text, raw=raw, config=config, format=format, tags=not no_tags, platform=platform, registry=registry
+            ),
+            (name, *names),
+        )
+    if no_tags or platform or registry != RegistryOptions():
+        hint = f"docker://{name}"
+        raise InvalidInput("--no-tags, --platform and a registry's options are for images elsewhere", hint=hint)
     if type is not None and type not in KINDS:
         raise InvalidInput(f"{type!r} is not a valid value for --type", where="--type", hint=", ".join(KINDS))
     engine = Engine()

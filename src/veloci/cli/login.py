@@ -41,9 +41,7 @@ def login(
         return 0
     session = sessions.opened(None, "", tls_verify, authfile=authfile, cert_dir=cert_dir)
     credentials, new = _asked(host, username, password, authfile, stdin=password_stdin)
-    from veloci.registry.configuration import Endpoint
-
-    auth = session.login(Endpoint(host, ""), credentials)
+    auth = session.login(session.endpoint(host), credentials)
     with session.request("GET", f"{auth.origin}/v2/", auth=auth, scope="", where=host):
         pass
     if new:

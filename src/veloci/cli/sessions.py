@@ -7,6 +7,8 @@ from veloci.spec.document import Document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.registry.session import Session
+    from veloci.spec.reference import Reference
+    from veloci.transport.place import Source
 
 
 class RegistryOptions(Document):
@@ -79,3 +81,25 @@ def registry(text: str) -> str:
     if "." not in host and ":" not in host and host != "localhost":
         raise InvalidInput(f"{text!r} is not a registry's host", hint="HOST[:PORT]")
     return Reference.parse(f"{host}/x").registry
+
+
+def reference(text: str) -> Reference:
+    """The image at a registry that a name with or without docker:// means. Raises InvalidInput for another place."""
+    from veloci.errors import InvalidInput
+    from veloci.spec.reference import Reference
+    from veloci.transport.names import split
+
+    kind, rest = split(text)
+    if kind not in ("docker://", "veloci:") or text.startswith("veloci:"):
+        raise InvalidInput(f"{text!r} is at no registry", hint="docker://HOST[:PORT]/NAME[:TAG]")
+    return Reference.parse(rest)
+
+
+def source(text: str, session: Session) -> Source:
+    """The place `text` to read from; without a kind, an image of the local store. Raises InvalidInput, NotFound."""
+    from veloci.cli.copy import found
+    from veloci.engine.engine import Engine
+    from veloci.transport.names import Places
+
+    engine = Engine()
+    return Places(engine.store, engine.names, lambda name: found(engine, name)).source(text, session)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from veloci.errors import Denied, InvalidInput
 from veloci.registry import protocol
+from veloci.registry.access import Access
 from veloci.registry.answers import joined, same_origin
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from veloci.registry.access import Access
+    from veloci.registry.session import Session
 
 PAGES = 1000  # of a list, at most; and entries in a page that we ask for
 
@@ -61,6 +62,10 @@ def _strings(raw: bytes, key: str, where: str) -> list[str]:
     return found
 
 
-def catalog(access: Access) -> Iterator[str]:
-    """The repositories of a registry, as far as it tells: https://distribution.github.io/distribution/spec/api/#catalog."""
+def catalog(session: Session, registry: str) -> Iterator[str]:
+    """The repositories of a registry, HOST[:PORT], as far as it tells. Raises NotFound, Denied, InvalidInput.
+
+    https://distribution.github.io/distribution/spec/api/#catalog
+    """
+    access = Access(session, session.endpoint(registry), registry)
     yield from names(access, f"{access.origin}/v2/_catalog?n={PAGES}", "repositories", scope="registry:catalog:*")

@@ -96,6 +96,14 @@ class Session:
         """Where to look for a repository, the registry itself last. Raises Denied if it is blocked, InvalidInput."""
         return self.configuration.endpoints(reference)
 
+    def endpoint(self, registry: str) -> Endpoint:
+        """A registry itself, HOST[:PORT], without a repository. Raises Denied if it is blocked, InvalidInput."""
+        from veloci.registry.configuration import Endpoint
+        from veloci.spec.reference import Reference
+
+        insecure = self.endpoints(Reference(registry=registry, repository="x"))[-1].insecure
+        return Endpoint(registry, "", insecure=insecure)
+
     def origin(self, registry: str, *, insecure: bool = False) -> str:
         """`https://HOST[:PORT]` of a registry; http only for this machine's, or without verification."""
         known = self._origins.get(registry)

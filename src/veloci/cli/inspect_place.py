@@ -1,0 +1,166 @@
+"""`veloci inspect` of an image anywhere, without bringing it here: what `skopeo inspect` shows."""
+
+from __future__ import annotations
+
+from veloci.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from veloci.cli.sessions import RegistryOptions
+    from veloci.spec.image import Descriptor
+    from veloci.spec.reference import Reference
+    from veloci.transport.place import Source
+
+# The order in which Go's image-spec writes what it knows; what else there is stands behind.
+_CONFIG = "created author architecture variant os os.version os.features config rootfs history".split()
+_CONTAINER = "User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal".split()
+
+
+def is_place(name: str) -> bool:
+    """Whether a name says where the image is: docker://…, oci:…"""
+    from veloci.transport.names import KINDS
+
+    return name.startswith(KINDS) or "://" in name
+
+
+def inspect(
+    name: str,
+    *,
+    raw: bool,
+    config: bool,
+    format: str | None,
+    tags: bool,
+    platform: str | None,
+    registry: RegistryOptions,
+) -> None:
+    """Print what is known of the image `name`.
+
+    raw: the manifest's bytes, or with `config` the configuration's, as they are. tags: list those of its
+    repository too. Raises what reading the place raises.
+    """
+    import sys
+
+    from veloci.cli.output import show
+    from veloci.cli.sessions import session, source
+    from veloci.spec.document import dumps, loads
+
+    if raw and format:
+        raise InvalidInput("shows bytes as they are, --format does not", where="--raw", hint="leave one of them out")
+    with source(name, session(registry)) as place:
+        if raw:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(_config(place, platform)[1] if config else place.manifest()[1])
+            return
+        if config:
+            found = _ordered(loads(_config(place, platform)[1]))
+        else:
+            found = _described(place, platform, _reference(name), tags=tags)
+    if format in (None, "", "json"):
+        show(dumps(found, indent=0 if format else 4).decode() + "\n")
+        return
+    from veloci.cli.inspect import typed
+    from veloci.cli.template import Template
+
+    assert format
+    values = _capitalised(found) if config else {"Tag": "", **found}
+    show(Template(format.replace("\\t", "\t").replace("\\n", "\n")).render(typed(values)) + "\n")
+
+
+def _reference(name: str) -> Reference | None:
+    from veloci.spec.reference import Reference
+
+    return Reference.parse(name.removeprefix("docker://")) if name.startswith("docker://") else None
+
+
+def _chosen(place: Source, platform: str | None) -> tuple[Descriptor, bytes]:
+    """The manifest of the image, the one for a platform where there are several."""
+    from veloci.spec.platform import parse
+    from veloci.transport.select import select
+
+    return select(place, *place.manifest(), parse(platform) if platform else None)
+
+
+def _config(place: Source, platform: str | None) -> tuple[Any, bytes]:
+    """The manifest, decoded, and the configuration's bytes."""
+    from veloci.spec.image import Manifest
+    from veloci.transport.select import small
+
+    descriptor, raw = _chosen(place, platform)
+    manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
+    return manifest, small(place, manifest.config)
+
+
+def _described(place: Source, platform: str | None, reference: Reference | None, *, tags: bool) -> dict[str, Any]:
+    """What is known of the image, in skopeo's shape."""
+    from veloci.spec import media
+    from veloci.spec.image import ImageConfig
+    from veloci.transport.registry import RegistryPlace
+
+    manifest, raw = _config(place, platform)
+    config = ImageConfig.decode(raw, name=f"config {manifest.config.digest}")
+    inner = config.config
+    listed = list(place.repository.tags()) if tags and isinstance(place, RegistryPlace) else []
+    docker = manifest.media_type == media.DOCKER_MANIFEST
+    return {
+        **({"Name": f"{reference.registry}/{reference.repository}"} if reference else {}),
+        "Digest": place.manifest()[0].digest,
+        "RepoTags": listed,
+        "Created": config.created or ("0001-01-01T00:00:00Z" if docker else None),
+        "DockerVersion": _field(raw, "docker_version"),
+        "Labels": inner.labels or None,
+        "Architecture": config.architecture,
+        **({"Variant": config.variant} if config.variant else {}),
+        "Os": config.os,
+        "Layers": [layer.digest for layer in manifest.layers],
+        "LayersData": [
+            {
+                "MIMEType": layer.media_type,
+                "Digest": layer.digest,
+                "Size": layer.size,
+                "Annotations": layer.annotations or None,
+            }
+            for layer in manifest.layers
+        ],
+        "Env": list(inner.env) or None,
+    }
+
+
+def _field(raw: bytes, name: str) -> str:
+    from veloci.spec.document import loads
+
+    return str(loads(raw).get(name) or "")
+
+
+def _ordered(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in the order in which Go's image-spec writes it."""
+    inner = config.get("config")
+    if isinstance(inner, dict):
+        config = {**config, "config": _first(inner, _CONTAINER)}
+    return _first(config, _CONFIG)
+
+
+def _first(value: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    known = {key: value[key] for key in keys if value.get(key)}
+    return known | {key: item for key, item in value.items() if key not in keys}
+
+
+def _capitalised(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration under the names of Go's fields: `.Config.Env`, `.RootFS.DiffIDs`, `.History`."""
+    rootfs = config.get("rootfs") or {}
+    names = {"os.version": "OSVersion", "os.features": "OSFeatures", "os": "OS", "rootfs": "RootFS"}
+    found = {names.get(key, key[:1].upper() + key[1:]): value for key, value in config.items()}
+    found["RootFS"] = {"Type": rootfs.get("type", ""), "DiffIDs": rootfs.get("diff_ids", [])}
+    found["History"] = [
+        {
+            "Created": step.get("created"),
+            "CreatedBy": step.get("created_by", ""),
+            "Author": step.get("author", ""),
+            "Comment": step.get("comment", ""),
+            "EmptyLayer": step.get("empty_layer", False),
+        }
+        for step in config.get("history") or []
+    ]
+    empty: dict[str, Any] = {"Author": "", "Variant": "", "Created": None}
+    return empty | found
