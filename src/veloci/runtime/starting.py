@@ -140,6 +140,11 @@ class Starting:
         try:
             for path, bit, at in plan["join"]:
                 join.append((_namespace(path, bit, at), bit, at))
+            if any(doing == "mapped" for doing, _, _ in plan["steps"]):
+                from veloci.runtime import idmap, steps
+
+                steps.TABLE["mapped"] = idmap.mapped
+                self.child.trees = idmap.trees(self.config, plan["steps"])
             group = self.group.open()
             if self.group.unified:
                 self.limit()
@@ -147,7 +152,8 @@ class Starting:
             child, answers = self.child, self.answers
             launch(plan, child, answers, join=join, wait=fifo, preserve=preserve, group=group, started=self.begin)
         finally:
-            for descriptor in (*(descriptor for descriptor, _, _ in join), fifo, self.child.outcome, group):
+            joined = (descriptor for descriptor, _, _ in join)
+            for descriptor in (*joined, *self.child.trees, fifo, self.child.outcome, group):
                 if descriptor >= 0:
                     posix.close(descriptor)
 
