@@ -127,27 +127,3 @@ def test_a_failed_pull_leaves_the_store_as_it_was(built, tmp_path):
     assert not list((content / "ingest").iterdir())
     assert {path.name for path in (content / "blobs/sha256").iterdir()} <= {digest(built.config)[7:]}
     assert json.loads((content / "index.json").read_text())["manifests"] == []
-
-
-def test_login_checks_and_remembers_and_logout_forgets(built, tmp_path):
-    from base64 import b64encode
-
-    right = "Basic " + b64encode(b"me:secret").decode()
-
-    def private(request):
-        if request.headers.get("Authorization") == right:
-            return request.reply(200, b"{}")
-        words = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
-        return request.reply(401, words, WWW_Authenticate='Basic realm="r"')
-
-    with Scripted(private) as server:
-        host = server.address
-        wrong = failed("login", "-u", "me", "--password-stdin", host, input="guess\n")
-        assert wrong == f"veloci: {host}: {host} denied it: authentication required\n  try: veloci login {host}\n"
-        assert not (tmp_path / "home/.docker/config.json").exists()
-        assert veloci("login", "-u", "me", "--password-stdin", host, input="secret\n") == "Login Succeeded\n"
-    document = json.loads((tmp_path / "home/.docker/config.json").read_text())
-    assert list(document["auths"]) == [host]
-    assert veloci("logout", host) == f"Removing login credentials for {host}\n"
-    assert veloci("logout", host) == f"Not logged in to {host}\n"
-    assert "non TTY" in failed("login", host, input="")
