@@ -55,10 +55,16 @@ def own_netns():
         os.close(home)
 
 
+@pytest.fixture(scope="session")
+def host():
+    """The demo's module that tells what could be left behind on this host."""
+    return _demo("host")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left_behind():
+def _nothing_is_left_behind(host):
     """After all tests the host's mounts, links, namespaces, rules and cgroups are as they were before."""
-    host, peers = _demo("host"), _demo("peers")
+    peers = _demo("peers")
     before = host.state()
     with peers.hugetlb() if os.geteuid() == 0 else contextlib.nullcontext():  # crun wants it
         yield

@@ -1,5 +1,6 @@
 """What tests of images share: small images made without veloci, registries and dockerds of their own."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -227,6 +228,21 @@ class Dockerd:
         for mount in reversed([m for m in mounts if m.startswith(str(self.root))]):
             subprocess.run(["umount", mount], check=False)
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_network():
+    """This thread, and what it starts, is in a network namespace of its own for a while; only `lo` is there, up."""
+    from veloci.kernel.process import CLONE_NEWNET, setns, unshare
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        unshare(CLONE_NEWNET)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
+    finally:
+        setns(home, CLONE_NEWNET)
+        os.close(home)
 
 
 def run(*command, check=True, **options):

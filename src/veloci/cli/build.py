@@ -47,6 +47,8 @@ def build(
     from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
 
+    for name in tag:
+        _named(name)
     request = Request(
         context=context,
         file=file,
@@ -73,6 +75,16 @@ def build(
     if quiet:
         print(image.id)
     return 0
+
+
+def _named(text: str) -> None:
+    """Look at a --tag before anything is built. Raises InvalidInput with docker's status for a flag's grammar."""
+    from veloci.spec.reference import Reference
+
+    try:
+        Reference.parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), where="--tag", hint=error.hint, exit_status=125) from None
 
 
 def _arguments(given: tuple[str, ...]) -> dict[str, str]:

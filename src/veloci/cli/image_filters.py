@@ -40,7 +40,12 @@ def _parsed(filters: Iterable[str]) -> dict[str, list[str]]:
     for text in filters:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidInput(f"invalid filter {text!r}: it has no =", where="--filter", hint="--filter KEY=VALUE")
+            raise InvalidInput(
+                f"invalid filter {text!r}: it has no =",
+                where="--filter",
+                hint="--filter KEY=VALUE",
+                exit_status=125,  # docker's: its flags' grammar is wrong
+            )
         if key not in found:
             raise InvalidInput(f"invalid filter {key!r}", where="--filter", hint=f"one of {', '.join(FILTERS)}")
         found[key].append(value)

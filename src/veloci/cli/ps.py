@@ -58,7 +58,10 @@ def _condition(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not equals or field not in ("name", "id", "status", "label", "ancestor"):
         raise InvalidInput(
-            f"unknown filter {text!r}", where="--filter", hint="name, id, status, label or ancestor=VALUE"
+            f"unknown filter {text!r}",
+            where="--filter",
+            hint="name, id, status, label or ancestor=VALUE",
+            exit_status=None if equals else 125,  # docker's: its flags' grammar is wrong
         )
     return field, value
 

@@ -92,17 +92,22 @@ def _created(
     image: str, command: tuple[str, ...], options: RunOptions, cidfile: str, *, quiet: bool, stdin_once: bool = True
 ) -> tuple[Engine, str]:
     """A container that is made, and its ID in `cidfile`."""
-    from os.path import lexists
+    from os import unlink
 
     from veloci.engine.engine import Engine
 
-    if cidfile and lexists(cidfile):  # before there is a container that nobody could name
-        raise InvalidInput(f"container ID file found: {cidfile}", where="--cidfile", hint=f"rm {cidfile}")
-    engine = Engine(forks=True)
-    with _Pull(image, quiet=quiet) as pull:
-        id = engine.containers.create(image, command, options, stdin_once=stdin_once, progress=pull)
     if cidfile:
-        _write_id(cidfile, id)
+        _write(cidfile, "", "x")  # before there is a container that nobody could name
+    engine = Engine(forks=True)
+    try:
+        with _Pull(image, quiet=quiet) as pull:
+            id = engine.containers.create(image, command, options, stdin_once=stdin_once, progress=pull)
+    except BaseException:
+        if cidfile:
+            unlink(cidfile)
+        raise
+    if cidfile:
+        _write(cidfile, id, "w")
     return engine, id
 
 
@@ -146,10 +151,11 @@ class _Pull:
         self._begun().done(key, text)
 
 
-def _write_id(path: str, id: str) -> None:
+def _write(path: str, text: str, mode: str) -> None:
+    """Write --cidfile. Raises InvalidInput."""
     try:
-        with open(path, "x") as file:
-            file.write(id)
+        with open(path, mode) as file:
+            file.write(text)
     except FileExistsError:
         raise InvalidInput(f"container ID file found: {path}", where="--cidfile", hint=f"rm {path}") from None
     except OSError as error:

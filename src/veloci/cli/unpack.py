@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veloci.spec.image import ImageConfig
+    from collections.abc import Iterator
+
+    from veloci.spec.image import Descriptor, ImageConfig
     from veloci.spec.platform import Platform
     from veloci.transport.place import Source
 
@@ -43,9 +47,18 @@ def _unpack(source: Source, target: str, wanted: Platform | None) -> None:
     diff_ids = config.rootfs.diff_ids
     if len(diff_ids) != len(manifest.layers):
         raise InvalidInput(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff IDs", where=source.name)
-    layers = ((source.blob(layer), diff_id) for layer, diff_id in zip(manifest.layers, diff_ids, strict=True))
+    layers = ((_blob(source, layer), diff_id) for layer, diff_id in zip(manifest.layers, diff_ids, strict=True))
     with bundle(target, layers) as (making, root):
         _configure(config, making, root)
+
+
+@contextmanager
+def _blob(source: Source, layer: Descriptor) -> Iterator[Iterator[bytes]]:
+    """A layer as it is stored, checked against its digest."""
+    from veloci.layer.stream import Verified
+
+    with source.blob(layer) as chunks, Verified(chunks, layer.digest, layer.size) as checked:
+        yield checked
 
 
 def _configure(image: ImageConfig, making: str, root: int) -> None:

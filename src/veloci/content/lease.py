@@ -5,6 +5,7 @@ The kernel drops the lock with the process, however it ends, so no lease outlive
 
 from __future__ import annotations
 
+import atexit
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
@@ -23,8 +24,9 @@ class Lease:
             self._path = f"{root}/leases/{os.getpid()}-{os.urandom(6).hex()}"
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             flock(self._file, LOCK_EX)
-        self._root = root
+        self._root, self._pid = root, os.getpid()
         self._noted: set[Digest] = set()
+        atexit.register(self._unlink)  # tidier than a file without a lock, which the next collection removes
 
     def note(self, digest: Digest) -> None:
         """Add a digest. After this returns, whether its blob exists does not change."""
@@ -36,8 +38,13 @@ class Lease:
 
     def close(self) -> None:
         """End the lease."""
-        os.unlink(self._path)
+        atexit.unregister(self._unlink)
+        self._unlink()
         os.close(self._file)
+
+    def _unlink(self) -> None:
+        if os.getpid() == self._pid:  # not a fork of the process that holds it
+            os.unlink(self._path)
 
 
 class Locked:

@@ -38,7 +38,7 @@ def bundled(wanted: RunOptions, command: Sequence[str]) -> Options:
         domainname=wanted.domainname,
         tty=wanted.tty,
         init=INIT if wanted.init else "",
-        shm_size=values.size(wanted.shm_size, "--shm-size") if wanted.shm_size else _SHM,
+        shm_size=_shm(wanted.shm_size),
         shm=wanted.ipc != "none",
         read_only=wanted.read_only,
         privileged=wanted.privileged,
@@ -210,6 +210,13 @@ def _memory(text: str) -> int | None:
     if found is not None and 0 < found < _LEAST:
         raise InvalidInput("minimum memory limit allowed is 6MB", where="--memory")
     return found or None
+
+
+def _shm(text: str) -> int:
+    found = values.size(text, "--shm-size") if text else _SHM
+    if found < 0:
+        raise InvalidInput(f"{text!r} is not a size", where="--shm-size", hint="a number with b, k, m or g: 64m")
+    return found
 
 
 def _size(text: str, where: str) -> int | None:

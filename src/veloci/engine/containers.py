@@ -376,8 +376,8 @@ def await_end(connection: socket) -> int | None:
     return None
 
 
-def signal_number(text: str) -> int:
-    """`SIGTERM`, `term` or `15` as a number. Raises InvalidInput."""
+def signal_number(text: str, where: str = "") -> int:
+    """`SIGTERM`, `term` or `15` as a number. Raises InvalidInput at `where`."""
     import _signal
 
     name = text.upper()
@@ -385,5 +385,5 @@ def signal_number(text: str) -> int:
         return int(name)
     number = getattr(_signal, name if name.startswith("SIG") else f"SIG{name}", None)
     if not isinstance(number, int):
-        raise InvalidInput(f"unknown signal {text!r}", hint="a name as in TERM, or a number")
+        raise InvalidInput(f"unknown signal {text!r}", where=where, hint="a name as in TERM, or a number")
     return number

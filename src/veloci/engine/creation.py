@@ -58,7 +58,7 @@ class Creation:
         self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
         self.options = asked.bundled(wanted, command)
         if wanted.stop_signal:
-            signal_number(wanted.stop_signal)
+            signal_number(wanted.stop_signal, "--stop-signal")
         if wanted.runtime not in ("", "veloci"):
             find(wanted.runtime)
         for address in wanted.dns:

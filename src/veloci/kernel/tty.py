@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import ENAMETOOLONG
 from fcntl import ioctl
 from struct import pack, unpack
 
@@ -69,12 +70,14 @@ def receive(socket: int) -> int:
 
 
 def connect(path: str) -> int:
-    """A descriptor of a connection to the AF_UNIX socket at `path`."""
+    """A descriptor of a connection to the AF_UNIX socket at `path`. Raises OSError, which names it."""
     import _socket  # `socket` imports enum
 
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.connect(path)
         return connection.detach()
+    except OSError as error:
+        raise OSError(error.errno or ENAMETOOLONG, error.strerror or str(error), path) from None
     finally:
         connection.close()

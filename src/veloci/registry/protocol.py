@@ -82,7 +82,9 @@ def failure(status: int, body: bytes, headers: Mapping[str, str], *, where: str,
         return error
     if status == 405 or any(code == "UNSUPPORTED" for code, _ in errors(body)):
         return Unsupported(f"{host} does not support it: {said}", where=where)
-    return InvalidInput(f"{host} answered {status}: {said}", where=where)
+    damaged = any(code == "DIGEST_INVALID" for code, _ in errors(body))
+    hint = "the copy here is damaged; fetch it again" if damaged else ""
+    return InvalidInput(f"{host} answered {status}: {said}", where=where, hint=hint)
 
 
 def retry_after(value: str | None) -> float | None:
