@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veloci.engine.engine import Engine
-    from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
 
 FORMATS = {None: None, "oci": "oci", "docker": "docker", "v2s2": "docker"}
@@ -29,10 +28,16 @@ def copy(
     digestfile: str | None = None,
     retry_times: int = 0,
     quiet: bool = False,
+    authfile: str | None = None,
+    src_authfile: str | None = None,
+    dest_authfile: str | None = None,
     src_creds: str | None = None,
     dest_creds: str | None = None,
-    src_tls_verify: bool = True,
-    dest_tls_verify: bool = True,
+    cert_dir: str | None = None,
+    src_cert_dir: str | None = None,
+    dest_cert_dir: str | None = None,
+    src_tls_verify: bool | None = None,
+    dest_tls_verify: bool | None = None,
     src_daemon_host: str | None = None,
     dest_daemon_host: str | None = None,
 ) -> int:
@@ -57,14 +62,21 @@ def copy(
     --digestfile FILE       write the digest of what the destination then has to FILE
     --retry-times N         try so often again when a registry cannot be reached
     -q, --quiet             print nothing
+    --authfile FILE         credentials, as docker login and podman login write them
+    --src-authfile FILE     the same for the source alone
+    --dest-authfile FILE    the same for the destination alone
     --src-creds NAME:PASSWORD    who we are at the source's registry
     --dest-creds NAME:PASSWORD   who we are at the destination's registry
-    --src-tls-verify=false   take any certificate, and plain HTTP
-    --dest-tls-verify=false  the same for the destination
+    --cert-dir DIRECTORY         certificates (*.crt, *.cert, *.key) for the registries
+    --src-cert-dir DIRECTORY     the same for the source alone
+    --dest-cert-dir DIRECTORY    the same for the destination alone
+    --src-tls-verify=BOOL    true: only a trusted certificate will do; false: any certificate, and plain HTTP
+    --dest-tls-verify=BOOL   the same for the destination
     --src-daemon-host HOST   where the docker engine is that docker-daemon: reads (unix:///path, tcp://host:port)
     --dest-daemon-host HOST  the same for the one it writes
     """
     from veloci.cli.progress import progress
+    from veloci.cli.sessions import opened
     from veloci.engine.engine import Engine
     from veloci.engine.tasks import parallel
     from veloci.errors import InvalidInput
@@ -78,8 +90,20 @@ def copy(
         raise InvalidInput(f"{multi_arch!r} is unknown", where="--multi-arch", hint=", ".join(WHICH))
     engine, to, packed = Engine(), wanted_format(format), compression(compress)
     sessions = (
-        session(src_creds, "--src-creds", verify=src_tls_verify),
-        session(dest_creds, "--dest-creds", verify=dest_tls_verify),
+        opened(
+            src_creds,
+            "--src-creds",
+            src_tls_verify,
+            authfile=src_authfile or authfile,
+            cert_dir=src_cert_dir or cert_dir,
+        ),
+        opened(
+            dest_creds,
+            "--dest-creds",
+            dest_tls_verify,
+            authfile=dest_authfile or authfile,
+            cert_dir=dest_cert_dir or cert_dir,
+        ),
     )
 
     def once() -> Descriptor:
@@ -130,19 +154,6 @@ def compression(text: str | None) -> tuple[str, int | None] | None:
     if most is None or (colon and not (level.isdecimal() and int(level) in most)):
         raise InvalidInput(f"{text!r} is no compression", where="--compress", hint="gzip[:0-9], zstd[:1-19] or none")
     return ("" if kind == "none" else kind), (int(level) if colon else None)
-
-
-def session(creds: str | None, flag: str, *, verify: bool) -> Session:
-    """What talks to registries for one side of a copy. flag: names `creds` in errors. Raises InvalidInput."""
-    from veloci.errors import InvalidInput
-    from veloci.registry.credentials import parse
-    from veloci.registry.session import Session
-
-    try:
-        credentials = parse(creds) if creds else None
-    except InvalidInput as error:
-        raise InvalidInput(str(error), where=flag) from None
-    return Session(credentials=credentials, tls_verify=verify)
 
 
 def found(engine: Engine, name: str) -> Descriptor:

@@ -68,16 +68,17 @@ def import_(
     return assemble(store, document, [layer])
 
 
-def configuration(changes: Iterable[str]) -> dict[str, Any]:
-    """The image's config object after Dockerfile instructions. Raises InvalidInput that names the flag."""
+def configuration(changes: Iterable[str], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The image's config object, `base` at first, after Dockerfile instructions. Raises InvalidInput with the flag."""
     from veloci.build.config import PATH, Configuration
     from veloci.build.instructions import instruction
     from veloci.build.parse import parse
 
     lines = list(changes)
+    base = base or {}
     if not lines:
-        return {}
-    image = Configuration({}, given={}, known={}, escape="\\")
+        return base
+    image = Configuration({"config": base}, given={}, known={}, escape="\\")
     for line in lines:
         for parsed in parse(line.encode(), name="--change").lines:
             if parsed.keyword not in CHANGES:
@@ -92,7 +93,8 @@ def configuration(changes: Iterable[str]) -> dict[str, Any]:
             else:
                 image.apply(step)
     config = image.config
-    environment = [entry for entry in config.get("Env") or () if entry != f"PATH={PATH}"]
+    ours = f"PATH={PATH}"  # which Configuration adds
+    environment = [entry for entry in config.get("Env") or () if entry != ours or ours in (base.get("Env") or ())]
     return {
         **{key: value for key, value in config.items() if key != "Env"},
         **({"Env": environment} if environment else {}),

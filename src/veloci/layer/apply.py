@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from errno import EEXIST, ENOTSUP, EPERM
-from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISDIR
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISDIR, S_ISLNK
 
 from veloci.errors import HostError
 from veloci.layer.directories import Directories, components
+from veloci.layer.owners import ROOTLESS, noted, usual
 from veloci.layer.tar import Reader, wrong
 from veloci.layer.tree import remove_tree
 from veloci.layer.whiteout import META, OPAQUE, OURS, PREFIX, is_whiteout, make_opaque, make_whiteout
@@ -23,20 +24,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from veloci.layer.directories import Directory
+    from veloci.layer.owners import Owners
     from veloci.layer.tar import Entry
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _NODES = {b"3": S_IFCHR, b"4": S_IFBLK, b"6": S_IFIFO}
 
 
-def apply(chunks: Iterable[bytes], root: int, *, overlay: bool) -> int:
+def apply(
+    chunks: Iterable[bytes],
+    root: int,
+    *,
+    overlay: bool,
+    owners: Owners | None = None,
+    keep_links: bool = False,
+) -> int:
     """Apply an uncompressed tar to the directory `root`, a descriptor. Returns the number of entries.
 
     overlay: write overlayfs's whiteouts into a directory of this layer alone; else remove what the
-    whiteouts name from the tree that is there. Raises InvalidInput for a malformed or hostile tar,
+    whiteouts name from the tree that is there. owners: whose files they become (None: `owners.usual`).
+    keep_links: a directory's entry leaves a symlink to a directory as it is.
+    Raises InvalidInput for a malformed or hostile tar,
     HostError when a system call fails.
     """
-    layer = Application(root, overlay=overlay)
+    layer = Application(root, overlay=overlay, owners=owners, keep_links=keep_links)
     try:
         layer.read(chunks)
         if layer.links:
@@ -56,13 +67,15 @@ class Application:
     below (layer.settle). `finish` sets the directories' times, last.
     """
 
-    def __init__(self, root: int, *, overlay: bool) -> None:
-        self.root, self.overlay = root, overlay
+    def __init__(self, root: int, *, overlay: bool, owners: Owners | None = None, keep_links: bool = False) -> None:
+        self.root, self.overlay, self.keep_links = root, overlay, keep_links
+        self.owners = owners or usual()
         self.entries = 0
         self.links: list[tuple[bytes, bytes]] = []
         self.directories = Directories(root, overlay=overlay)
         self._fresh: set[bytes] = set()  # plain form: what this layer made; its whiteouts spare it
-        self._user, self._group = os.geteuid(), os.getegid()
+        self._gives = not self.owners.rootless and (os.geteuid() == 0 or not self.owners.plain)
+        self._user, self._group = (os.geteuid(), os.getegid()) if not self.owners.rootless else (-1, -1)
 
     @property
     def implied(self) -> dict[bytes, None]:
@@ -92,6 +105,8 @@ class Application:
 
     def _entry(self, entry: Entry, reader: Reader) -> None:
         self.directories.release()
+        if not self.owners.plain:
+            self._map(entry)
         path = components(entry.name)
         if not path:
             if entry.kind != b"5":
@@ -148,7 +163,10 @@ class Application:
             os.mkdir(name, 0o700, dir_fd=parent.file)
             fresh = True
         except FileExistsError:
-            fresh = not S_ISDIR(os.lstat(name, dir_fd=parent.file).st_mode)
+            mode = os.lstat(name, dir_fd=parent.file).st_mode
+            if self.keep_links and S_ISLNK(mode) and self._is_directory(path):
+                return
+            fresh = not S_ISDIR(mode)
             if fresh:
                 hides = self._clear(parent, name, path)
                 os.mkdir(name, 0o700, dir_fd=parent.file)
@@ -202,6 +220,8 @@ class Application:
             try:
                 if entry.kind == b"2":
                     os.symlink(entry.link, name, dir_fd=parent.file)
+                elif self.owners.rootless and entry.kind != b"6":  # as umoci: an empty file in a device's place
+                    os.close(os.open(name, _NEW, 0o600, dir_fd=parent.file))
                 else:
                     device = os.makedev(entry.major, entry.minor)
                     os.mknod(name, _NODES[entry.kind] | 0o600, device, dir_fd=parent.file)
@@ -210,7 +230,7 @@ class Application:
                 if last:
                     raise
                 self._clear(parent, name, path)
-        if self._user == 0:
+        if self._gives:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent.file, follow_symlinks=False)
         if entry.kind != b"2":
             os.chmod(name, entry.mode, dir_fd=parent.file)
@@ -219,8 +239,23 @@ class Application:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent.file, follow_symlinks=False)
 
     def _own(self, file: int, entry: Entry) -> None:
-        if self._user == 0:
+        if self._gives:
             os.fchown(file, entry.uid, entry.gid)
+
+    def _map(self, entry: Entry) -> None:
+        """Let the entry's owner be the one here, or a note of it."""
+        if self.owners.rootless:
+            if (entry.uid or entry.gid) and entry.kind in (b"0", b"5"):  # no other kind has such attributes
+                entry.xattrs[ROOTLESS] = noted(entry.uid, entry.gid)
+        else:
+            entry.uid, entry.gid = self.owners.host(entry.uid, entry.gid)
+
+    def _is_directory(self, path: bytes) -> bool:
+        try:
+            self.directories.find(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def _set_attributes(self, file: int | bytes, entry: Entry) -> None:
         """Set extended attributes, but overlayfs's own and the host's labels; what the filesystem lacks is left out."""
@@ -234,7 +269,7 @@ class Application:
                     os.setxattr(file, key, value, follow_symlinks=False)
             except OSError as error:
                 if error.errno not in (ENOTSUP, EPERM) or (
-                    error.errno == EPERM and self._user == 0 and isinstance(file, int)
+                    error.errno == EPERM and self._gives and isinstance(file, int)
                 ):
                     raise
 

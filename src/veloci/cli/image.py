@@ -1,0 +1,295 @@
+"""`veloci image append | flatten | squash | rebase | recompress | convert`: an image's layers changed."""
+
+from __future__ import annotations
+
+from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options are read from it
+from veloci.cli.surgery import WriteOptions  # noqa: TC001
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+    from veloci.transport.edited import Edited
+
+
+def append(
+    image: str,
+    /,
+    *files: str,
+    at: str = "/",
+    remove: tuple[str, ...] = (),
+    opaque: bool = False,
+    compress: str = "gzip",
+    created_by: str | None = None,
+    comment: str = "",
+    written: WriteOptions,
+    registry: RegistryOptions,
+) -> int:
+    """Put layers on top of an image, one for each FILE: a tar, compressed or not, or a directory or plain file.
+
+    --at PATH             where a directory's content, or a plain file, goes in the image (default: /)
+    --remove PATH         remove a path of the layers below; may be repeated
+    --opaque              hide what the layers below have in the directory --at
+    --compress KIND[:LEVEL]  how the new layers are compressed: gzip (default), zstd or none
+    --created-by TEXT     the history's command (default: veloci image append)
+    --comment TEXT        the history's comment
+    """
+    from veloci.cli.copy import compression
+    from veloci.cli.surgery import changed, step
+    from veloci.errors import InvalidInput
+    from veloci.image.draft import epoch
+    from veloci.image.folder import layer_of, removal
+
+    if not (files or remove):
+        raise InvalidInput("takes IMAGE FILE...", where="image append", hint="veloci image append --help")
+    kind, level = compression(compress) or ("gzip", None)
+
+    def work(edited: Edited) -> None:
+        tars = [layer_of(file, at, opaque=opaque, epoch=epoch()) for file in files]
+        if remove:
+            tars.append(removal(remove))
+        for tar in tars:
+            layer, diff_id = edited.add(tar, kind, level)
+            edited.draft.append(layer, diff_id, step(created_by or "veloci image append", comment))
+
+    return changed(image, work, written, registry)
+
+
+def flatten(
+    image: str,
+    /,
+    *,
+    compress: str = "gzip",
+    written: WriteOptions,
+    registry: RegistryOptions,
+) -> int:
+    """Make all layers of an image one.
+
+    --compress KIND[:LEVEL]  how the layer is compressed: gzip (default), zstd or none
+    """
+
+    def work(edited: Edited) -> None:
+        _squash(edited, 0, compress, "veloci image flatten")
+
+    from veloci.cli.surgery import changed
+
+    return changed(image, work, written, registry)
+
+
+def squash(
+    image: str,
+    /,
+    *,
+    layers: int = 0,
+    base: str | None = None,
+    compress: str = "gzip",
+    written: WriteOptions,
+    registry: RegistryOptions,
+) -> int:
+    """Make the upper layers of an image one: the last N, or those above the image it is based on.
+
+    -n, --layers N        so many layers, from the top
+    --base IMAGE          those above this image's layers
+    --compress KIND[:LEVEL]  how the layer is compressed: gzip (default), zstd or none
+    """
+    from veloci.cli.surgery import Way, changed
+    from veloci.errors import InvalidInput
+
+    if (layers > 0) == (base is not None):
+        raise InvalidInput("takes --layers N or --base IMAGE", where="image squash")
+
+    def work(edited: Edited) -> None:
+        have = len(edited.draft.diff_ids)
+        if base is not None:
+            with Way(registry).opened(base, written.platform) as below:
+                keep = _shared(edited, below.draft.diff_ids, base)
+        elif layers > have:
+            raise InvalidInput(f"it has {have} layers", where="--layers")
+        else:
+            keep = have - layers
+        _squash(edited, keep, compress, "veloci image squash")
+
+    return changed(image, work, written, registry)
+
+
+def rebase(
+    image: str,
+    /,
+    *,
+    old_base: str | None = None,
+    new_base: str | None = None,
+    written: WriteOptions,
+    registry: RegistryOptions,
+) -> int:
+    """Put an image's own layers on another base; nothing is built again.
+
+    --old-base IMAGE      what it is based on (default: the annotation org.opencontainers.image.base.digest)
+    --new-base IMAGE      what it shall be based on (default: the annotation org.opencontainers.image.base.name)
+    """
+    from veloci.cli.rebasing import rebased
+    from veloci.cli.surgery import Way, changed
+
+    def work(edited: Edited) -> None:
+        rebased(edited, old_base, new_base, written.platform, Way(registry))
+
+    return changed(image, work, written, registry)
+
+
+def recompress(
+    image: str,
+    /,
+    *,
+    compress: str = "zstd",
+    to: str | None = None,
+    all: bool = False,
+    quiet: bool = False,
+    registry: RegistryOptions,
+) -> int:
+    """Compress an image's layers otherwise; what they hold stays.
+
+    --compress KIND[:LEVEL]  gzip (0-9), zstd (1-19, the default kind) or none
+    -t, --to PLACE        write the image there (default: where it was)
+    -a, --all             all images of an index
+    -q, --quiet           print nothing
+    """
+    from veloci.cli.copy import copy
+
+    return copy(
+        image,
+        to or image,
+        compress=compress,
+        all=all,
+        quiet=quiet,
+        authfile=registry.authfile,
+        cert_dir=registry.cert_dir,
+        src_creds=registry.creds,
+        dest_creds=registry.creds,
+        src_tls_verify=registry.tls_verify,
+        dest_tls_verify=registry.tls_verify,
+    )
+
+
+def convert(
+    image: str,
+    /,
+    *,
+    format: str = "oci",
+    to: str | None = None,
+    all: bool = False,
+    quiet: bool = False,
+    registry: RegistryOptions,
+) -> int:
+    """Write an image's documents in the other family: OCI's, or Docker version 2 schema 2. Layers stay.
+
+    -f, --format FORMAT   oci, or docker (v2s2)
+    -t, --to PLACE        write the image there (default: where it was)
+    -a, --all             all images of an index
+    -q, --quiet           print nothing
+    """
+    from veloci.cli.copy import copy
+
+    return copy(
+        image,
+        to or image,
+        format=format,
+        all=all,
+        quiet=quiet,
+        authfile=registry.authfile,
+        cert_dir=registry.cert_dir,
+        src_creds=registry.creds,
+        dest_creds=registry.creds,
+        src_tls_verify=registry.tls_verify,
+        dest_tls_verify=registry.tls_verify,
+    )
+
+
+def export(
+    image: str,
+    /,
+    *,
+    output: str | None = None,
+    platform: str | None = None,
+    registry: RegistryOptions,
+) -> int:
+    """Write an image's whole file system as a tar, without running it.
+
+    -o, --output FILE     write to FILE (default: standard output)
+    --platform OS/ARCH    of an index, the image for this platform
+    """
+    import os
+    import sys
+
+    from veloci.cli.surgery import Way
+    from veloci.errors import HostError, InvalidInput
+    from veloci.image.draft import epoch
+    from veloci.layer.diff import tree
+    from veloci.transport.unpacked import unpacked
+
+    if output is None and os.isatty(1):
+        raise InvalidInput("cowardly refusing to write a tar to a terminal", hint="-o FILE, or redirect")
+    with (
+        Way(registry).opened(image, platform) as edited,
+        unpacked(edited.base, _pairs(edited), scratch()) as root,
+    ):
+        sys.stdout.flush()
+        try:
+            with open(1 if output is None else output, "wb", closefd=output is not None) as file:
+                file.writelines(tree(root, epoch=epoch()))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise HostError("write the tar", error, where=output or "standard output") from error
+    return 0
+
+
+def scratch() -> str:
+    """Where trees are for a while."""
+    from veloci import paths
+
+    return f"{paths.data()}/scratch"
+
+
+def _pairs(edited: Edited) -> list[tuple[Descriptor, Digest]]:
+    return list(zip(edited.draft.layers, edited.draft.diff_ids, strict=True))
+
+
+def _squash(edited: Edited, keep: int, compress: str, created_by: str) -> None:
+    """Make all layers but the first `keep` one."""
+    from veloci.cli.copy import compression
+    from veloci.cli.surgery import step
+    from veloci.image.draft import layer_steps
+
+    kind, level = compression(compress) or ("gzip", None)
+    pairs = _pairs(edited)
+    added = edited.add(_merged(edited, pairs, keep), kind, level)
+    history = edited.draft.history
+    kept = history[: layer_steps(history, keep)]
+    empty = [each for each in history[len(kept) :] if each.get("empty_layer")]
+    comment = f"{len(pairs) - keep} layers in one"
+    edited.draft.put_layers([*pairs[:keep], added], [*kept, *empty, step(created_by, comment)])
+
+
+def _merged(edited: Edited, pairs: list[tuple[Descriptor, Digest]], keep: int) -> Iterator[bytes]:
+    """What the layers above the first `keep` say together."""
+    from veloci.image.draft import epoch
+    from veloci.layer.compare import compare
+    from veloci.layer.diff import tree
+    from veloci.transport.unpacked import unpacked
+
+    with unpacked(edited.base, pairs, scratch()) as whole:
+        if not keep:
+            yield from tree(whole, epoch=epoch())
+            return
+        with unpacked(edited.base, pairs[:keep], scratch()) as below:
+            yield from compare(whole, below, epoch=epoch())
+
+
+def _shared(edited: Edited, base: list[Digest], name: str) -> int:
+    """How many layers the base has, all of which the image has too. Raises InvalidInput."""
+    from veloci.errors import InvalidInput
+
+    if edited.draft.diff_ids[: len(base)] != base:
+        raise InvalidInput(f"it is not based on {name}", where=edited.name, hint="veloci history shows its layers")
+    return len(base)

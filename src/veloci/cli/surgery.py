@@ -1,0 +1,89 @@
+"""What the commands share that change an image: read it from a place, let it be changed, write it to a place."""
+
+from __future__ import annotations
+
+from veloci.spec.document import Document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veloci.cli.sessions import RegistryOptions
+    from veloci.registry.session import Session
+    from veloci.spec.image import Descriptor
+    from veloci.transport.edited import Edited
+    from veloci.transport.names import Places
+
+
+class WriteOptions(Document):
+    """Where a changed image goes.
+
+    -t, --to PLACE           write the image there, in any place (default: where it was)
+    --platform OS/ARCH       of an index, the image for this platform
+    -q, --quiet              print nothing
+    """
+
+    to: str | None = None
+    platform: str | None = None
+    quiet: bool = False
+
+
+class Way:
+    """From where to where: the places by name, and who we are at registries."""
+
+    def __init__(self, registry: RegistryOptions) -> None:
+        from veloci.cli.copy import found
+        from veloci.cli.sessions import session
+        from veloci.engine.engine import Engine
+        from veloci.transport.names import Places
+
+        self.engine = Engine()
+        self.session: Session = session(registry)
+        self.places: Places = Places(self.engine.store, self.engine.names, lambda name: found(self.engine, name))
+
+    def opened(self, image: str, platform: str | None = None) -> Edited:
+        """The image to be changed. Raises NotFound, InvalidInput."""
+        from veloci.spec.platform import parse
+        from veloci.transport.edited import edited
+
+        return edited(self.places.source(image, self.session), parse(platform) if platform else None)
+
+    def written(self, source: Edited, to: str, *, quiet: bool) -> Descriptor:
+        """Bring the changed image to the place `to`; says its digest unless quiet."""
+        from veloci.cli.progress import progress
+        from veloci.engine.tasks import parallel
+        from veloci.transport.copy import copy
+
+        target = self.places.destination(to, self.session)
+        with progress(quiet=True) as told, source, target:
+            done = copy(source, target, progress=told, parallel=parallel, stay_open=True)
+        if not quiet:
+            print(f"{to}: digest: {done.digest} size: {done.size}")
+        return done
+
+
+def changed(image: str, change: Callable[[Edited], None], written: WriteOptions, registry: RegistryOptions) -> int:
+    """Let `change` change the image, and write it where it shall go. Returns the exit status."""
+    way = Way(registry)
+    source = way.opened(image, written.platform)
+    try:
+        change(source)
+    except BaseException:
+        source.__exit__()
+        raise
+    way.written(source, written.to or image, quiet=written.quiet)
+    return 0
+
+
+def step(created_by: str, comment: str = "", author: str = "", *, empty: bool = False) -> dict[str, object]:
+    """A step of an image's history, now."""
+    from veloci.image.draft import moment
+
+    found: dict[str, object] = {"created": moment(), "created_by": created_by}
+    if comment:
+        found["comment"] = comment
+    if author:
+        found["author"] = author
+    if empty:
+        found["empty_layer"] = True
+    return found
