@@ -16,10 +16,10 @@ below. Starting it costs 0.3 ms; a second interpreter, 10. What it does, with ar
 from __future__ import annotations
 
 import fcntl
-import os
-from struct import pack
+import posix as os
+from _struct import pack
 
-from veloci.kernel.call import MACHINE
+from veloci.kernel.call import MACHINE, fsencode
 
 _CODE = {
     "x86_64": (
@@ -111,7 +111,7 @@ _F_ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 
 
 def image(machine: str, bpf: bytes = b"", flags: int = 0) -> bytes:
-    """The stub's ELF file for `machine` (os.uname().machine). Raises KeyError for one we have no code for.
+    """The stub's ELF file for `machine` (MACHINE). Raises KeyError for one we have no code for.
 
     bpf: the seccomp filter it loads, an array of struct sock_filter; flags: SECCOMP_FILTER_FLAG_*.
     """
@@ -136,7 +136,7 @@ def sealed(bpf: bytes = b"", flags: int = 0) -> int:
 
 def arguments(path: str, args: list[str], wait: int = 0) -> list[bytes]:
     """The stub's argv: it waits on descriptor `wait` (1 to 255; 0: does not), then becomes `path` with `args`."""
-    return [b"-" + bytes((wait,)).rstrip(b"\0"), os.fsencode(path), *map(os.fsencode, args)]
+    return [b"-" + bytes((wait,)).rstrip(b"\0"), fsencode(path), *map(fsencode, args)]
 
 
 def execute(stub: int, path: str, args: list[str], env: dict[str, str], wait: int = 0) -> None:

@@ -7,7 +7,7 @@ out of the root (CVE-2019-16884, 2021-30465, 2023-27561, 2025-31133, 2025-52565)
 
 from __future__ import annotations
 
-import os
+import posix as os
 from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO
 from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
 

@@ -7,9 +7,9 @@ by `plan`. A step raises OSError and `launch` says which step of which document.
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
+from _struct import pack
 from errno import ENOENT
-from struct import pack
 
 from veloci.kernel import caps, mount, process
 from veloci.kernel.files import write_beneath
