@@ -96,8 +96,8 @@ def test_a_mistake_is_told_with_its_line(text, message):
 
 
 def test_a_flag_that_cannot_be_honoured_is_refused():
-    with pytest.raises(Unsupported, match=r"^Dockerfile:2: RUN --security is not supported yet$"):
-        read("FROM a\nRUN --security=insecure x")
+    with pytest.raises(Unsupported, match=r"^Dockerfile:2: RUN --device is not supported yet$"):
+        read("FROM a\nRUN --device=vendor.com/gpu=all x")
 
 
 def test_json_and_shell_form_are_told_apart():

@@ -3,10 +3,13 @@
 import io
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,11 @@ def layers(roots, name="t:1"):
         (manifest,) = json.load(saved.extractfile("manifest.json"))
         raw = [saved.extractfile(layer).read() for layer in manifest["Layers"]]
     return [tarfile.open(fileobj=io.BytesIO(layer)) for layer in raw]
+
+
+def printed(done):
+    """The lines that programs in steps printed."""
+    return [line.split(" ", 2)[2] for line in done.stderr.splitlines() if re.match(r"#\d+ \d+\.\d+ ", line)]
 
 
 def left(roots):
@@ -232,7 +240,7 @@ def test_ignored_files_are_not_copied(context, roots):
 
 
 def test_a_build_that_was_killed_is_swept_by_the_next(context, roots):
-    (context / "Dockerfile").write_text(BASE + "RUN echo started; sleep 60\n")
+    (context / "Dockerfile").write_text(BASE + "RUN echo started; sleep 6061\n")
     command = [sys.executable, "-m", "veloci", "build", "--network=none", str(context)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert any("started" in line and "0." in line for line in process.stderr)
@@ -241,4 +249,151 @@ def test_a_build_that_was_killed_is_swept_by_the_next(context, roots):
     done = built(context, "FROM scratch\nCOPY busybox /\n")
     assert done.returncode == 0, done.stderr
     assert left(roots) == []
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x0060" in p.read_bytes()]
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x006061" in p.read_bytes()]
+
+
+def test_a_bind_mount_of_a_stage_is_mounted_and_what_is_written_to_it_is_lost(context, roots):
+    text = BASE + (
+        "FROM base AS data\nRUN mkdir /d && echo one > /d/f && ln -s /d /link && chmod 700 /d\nFROM base\n"
+        "RUN --mount=from=data,source=/link,target=/m --mount=from=data,source=d/f,target=/file "
+        "--mount=from=data,target=/rw,rw "
+        "cat /m/f /file; stat -c %a /m; touch /m/x || echo read-only; echo two > /rw/d/f; cat /rw/d/f\n"
+        "RUN --mount=from=data,source=d,target=/m,rw cat /m/f; rm /m/f; ls -A /m\n"
+    )
+    done = built(context, text)
+    assert done.returncode == 0, done.stderr
+    said = printed(done)
+    assert said == ["one", "one", "700", "touch: /m/x: Read-only file system", "read-only", "two", "one"]
+    assert [layer.getnames() for layer in layers(roots)[2:]] == [[], []]
+    assert left(roots) == []
+
+
+def test_a_bind_mount_cannot_lead_out_of_its_stage(context, roots):
+    text = (
+        BASE
+        + "FROM base AS data\nRUN ln -s /../../../../etc /out\nFROM base\nRUN --mount=from=data,source=/out,target=/m ls /m\n"
+    )
+    done = built(context, text)
+    assert done.returncode == 1
+    assert "veloci: Dockerfile:7: /out: not in data\n" in done.stderr
+    assert left(roots) == []
+
+
+def test_a_cache_mount_begins_with_a_stages_files_and_is_kept(context, roots):
+    text = BASE + (
+        "FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\n"
+        "RUN --mount=type=cache,from=seed,source=s,target=/c,uid=5,gid=6,mode=0711 cat /c/f; stat -c '%u:%g %a' /c; echo more >> /c/f\n"
+        "RUN --mount=type=cache,from=seed,source=s,target=/c cat /c/f\n"
+        "RUN --mount=type=cache,id=/c,target=/other ls -A /other; echo empty\n"
+        "RUN --mount=type=cache,from=seed,source=s,target=/c,ro touch /c/x || echo kept\n"
+    )
+    done = built(context, text)
+    assert done.returncode == 0, done.stderr
+    said = printed(done)
+    assert said == ["seed", "5:6 711", "seed", "more", "empty", "touch: /c/x: Read-only file system", "kept"]
+
+
+def sharing(context, kind):
+    """Two stages that use one cache mount at the same time; what each found there."""
+    use = f"RUN --mount=type=cache,target=/c,sharing={kind} ls -A /c; echo > /c/%s; sleep 1; ls -A /c | wc -l\n"
+    text = f"{BASE}FROM base AS a\n{use % 'a'}FROM base AS b\n{use % 'b'}FROM scratch\nCOPY --from=a / /a\nCOPY --from=b / /b\n"
+    done = built(context, text, "--no-cache")
+    assert done.returncode == 0, done.stderr
+    return sorted(printed(done))
+
+
+def test_a_cache_mount_is_shared_private_or_locked(context, roots):
+    assert sharing(context, "shared")[:2] == ["2", "2"]
+    shutil.rmtree(roots / "data/build/mounts")
+    assert sharing(context, "private") == ["1", "1"]
+    shutil.rmtree(roots / "data/build/mounts")
+    first, second, *names = sharing(context, "locked")
+    assert (first, second) == ("1", "2")
+    assert names in (["a"], ["b"])
+
+
+def test_a_step_has_a_socket_to_the_users_ssh_agent(context, roots):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(roots / "agent"))
+    text = BASE + (
+        "RUN --mount=type=ssh,uid=7,mode=0620 echo $SSH_AUTH_SOCK; stat -c '%u %a %F' $SSH_AUTH_SOCK\n"
+        "RUN echo none:$SSH_AUTH_SOCK\n"
+    )
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(roots / "agent")}
+    done = built(context, text, "--ssh", "default", env=environment)
+    listener.close()
+    assert done.returncode == 0, done.stderr
+    assert " /run/buildkit/ssh_agent.0\n" in done.stderr
+    assert " 7 620 socket\n" in done.stderr
+    assert " none:\n" in done.stderr
+    assert layers(roots)[-1].getnames() == []
+    without = built(context, BASE + "RUN --mount=type=ssh,required true\n")
+    assert without.stderr.endswith(
+        "veloci: Dockerfile:4: SSH agent default: not found\n  try: veloci build --ssh default\n"
+    )
+    missing = built(context, BASE, "--ssh", f"default={roots}/nothing")
+    assert missing.stderr == f"veloci: --ssh: {roots}/nothing: No such file or directory\n"
+    assert left(roots) == []
+
+
+def test_more_than_the_usual_must_be_allowed(context, roots):
+    text = BASE + "RUN --security=insecure grep CapEff /proc/self/status\n"
+    done = built(context, text)
+    assert done.stderr.endswith(
+        "veloci: Dockerfile:4: security.insecure is not allowed\n  try: veloci build --allow security.insecure\n"
+    )
+    done = built(context, text, "--allow", "security.insecure")
+    assert done.returncode == 0, done.stderr
+    assert "00000000a80425fb" not in done.stderr
+    done = built(context, BASE + "RUN --network=host ls /sys/class/net\n")
+    assert "veloci: Dockerfile:4: network.host is not allowed\n" in done.stderr
+    done = built(context, BASE + "RUN --network=host ls /sys/class/net\n", "--allow=network.host")
+    assert done.returncode == 0, done.stderr
+    assert built(context, BASE, "--allow=all").stderr == (
+        "veloci: --allow: unknown entitlement 'all'\n  try: network.host or security.insecure\n"
+    )
+
+
+def test_one_stage_alone_is_built_anew(context, roots):
+    text = BASE + "FROM base AS one\nRUN echo first\nFROM base\nRUN echo second\nCOPY --from=one /bin /b\n"
+    assert built(context, text).returncode == 0
+    done = built(context, text, "--no-cache-filter", "one")
+    assert done.stderr.count("CACHED") == 4
+    assert re.search(r" 0\.\d+ first\n", done.stderr)
+    assert not re.search(r" 0\.\d+ second\n", done.stderr)
+
+
+def test_stages_that_do_not_need_each_other_are_built_side_by_side(context, roots):
+    text = BASE + "".join(f"FROM base AS s{n}\nRUN sleep 1.5; echo {n}\n" for n in range(3))
+    text += "FROM scratch\n" + "".join(f"COPY --from=s{n} /bin /{n}\n" for n in range(3))
+    done = built(context, text)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    begun = [lines.index(line) for line in lines if "] RUN sleep" in line]
+    ended = [lines.index(line) for line in lines if re.match(r"#\d+ \d\.\d+ \d$", line)]
+    assert len(begun) == len(ended) == 3
+    assert max(begun) < min(ended), done.stderr
+
+
+def test_a_step_that_two_stages_have_runs_once(context, roots):
+    text = (
+        BASE
+        + "FROM base AS a\nRUN sleep 0.5; echo once\nFROM base AS b\nRUN sleep 0.5; echo once\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\n"
+    )
+    done = built(context, text)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r" 0\.\d+ once\n", done.stderr)) == 1
+
+
+def test_one_stages_failure_ends_the_others(context, roots):
+    text = (
+        BASE
+        + "FROM base AS slow\nRUN sleep 6062\nFROM base AS bad\nRUN sleep 0.5; false\nFROM scratch\nCOPY --from=slow / /\nCOPY --from=bad / /\n"
+    )
+    began = time.monotonic()
+    done = built(context, text)
+    assert done.returncode == 1
+    assert done.stderr.endswith("veloci: Dockerfile:7: RUN sleep 0.5; false: exit status 1\n")
+    assert time.monotonic() - began < 30
+    assert left(roots) == []
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x006062" in p.read_bytes()]

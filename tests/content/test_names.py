@@ -66,7 +66,7 @@ def test_what_could_lead_out_of_the_store_is_no_name(names, name):
 
 
 def test_twenty_at_once_are_twenty(names):
-    code = f"import sys; from veloci.content.names import Names; from veloci.spec.image import Descriptor; Names({names.root!r}).set('h.io/a:' + sys.argv[1], Descriptor(media_type='m', digest={of(b'1')!r}, size=1))"
+    code = f"import sys; from veloci.content.names import Names; from veloci.spec.image import Descriptor; Names({names.root!r}).set('h.io/a:' + sys.argv[1], Descriptor(media_type='text/plain', digest={of(b'1')!r}, size=1))"
     running = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(20)]
     assert [process.wait() for process in running] == [0] * 20
     assert len(list(names.all())) == len(indexed(names)) == 20
@@ -84,7 +84,7 @@ def test_an_index_left_behind_by_a_kill_is_made_true_again(names):
 @pytest.mark.parametrize("call", ["rename", "fdatasync", "unlink", "mkdir"])
 def test_a_kill_at_any_step_leaves_the_old_name_or_the_new(names, call):
     names.set("h.io/a:1", ONE)
-    code = f"from veloci.content.names import Names; from veloci.spec.image import Descriptor; Names({names.root!r}).set('h.io/a:1', Descriptor(media_type='m', digest={of(b'2')!r}, size=1)); Names({names.root!r}).set('h.io/b:1', Descriptor(media_type='m', digest={of(b'2')!r}, size=1))"
+    code = f"from veloci.content.names import Names; from veloci.spec.image import Descriptor; Names({names.root!r}).set('h.io/a:1', Descriptor(media_type='text/plain', digest={of(b'2')!r}, size=1)); Names({names.root!r}).set('h.io/b:1', Descriptor(media_type='text/plain', digest={of(b'2')!r}, size=1))"
     for step in range(1, 5):
         killed = subprocess.run(
             [

@@ -81,8 +81,10 @@ class Tree:
     """A directory to copy from.
 
     root: its descriptor, owned by this object. ignore: what is left out. name: for messages.
-    owners: whether files keep their owner (a stage's do, the context's become root's).
+    owners: whether files keep their owner (a stage's do, the context's become root's). chain_id: of a stage's layers.
     """
+
+    chain_id: Digest = ""
 
     def __init__(self, root: int, *, name: str, ignore: Ignore | None = None, owners: bool = False) -> None:
         self.root, self.name, self.ignore, self.owners = root, name, ignore or Ignore(), owners

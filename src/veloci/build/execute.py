@@ -9,6 +9,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Protocol
 
 from veloci.build.cache import Layer, key
+from veloci.build.cache_mounts import CacheMounts
 from veloci.build.config import Configuration
 from veloci.build.context import Tree
 from veloci.build.graph import SCRATCH
@@ -17,18 +18,22 @@ from veloci.build.parse import parse
 from veloci.build.stage import Stage
 from veloci.errors import HostError, VelociError
 from veloci.layer.stream import Hashed, compressed
+from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec import platform as platforms
 from veloci.spec.document import Document, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from veloci.build.cache import Cache
     from veloci.build.graph import Graph
     from veloci.build.graph import Stage as Outline
     from veloci.build.instructions import Instruction
+    from veloci.build.run_mounts import View
+    from veloci.content.lease import Lease
     from veloci.content.store import Store
     from veloci.image.image import Image
     from veloci.snapshot import Snapshots
@@ -75,7 +80,8 @@ class Options(Document):
     """What the user asks of a build beside the Dockerfile.
 
     epoch: seconds since 1970; no time in the image is later. network: of RUN, unless it says its own.
-    secrets: --secret's values by id.
+    secrets: --secret's values by id. fresh: stages in which every step is done again; allow: network.host and
+    security.insecure.
     """
 
     arguments: dict[str, str] = {}
@@ -83,15 +89,27 @@ class Options(Document):
     network: str = "default"
     epoch: int | None = None
     secrets: dict[str, bytes] = {}
+    fresh: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 class RunStep(Protocol):
     """Runs one process to its end in a writable snapshot."""
 
     def __call__(
-        self, key: str, config: dict[str, Any], *, bundle: str, output: Callable[[bytes], None], network: str
+        self,
+        key: str,
+        config: dict[str, Any],
+        *,
+        bundle: str,
+        output: Callable[[bytes], None],
+        network: str,
+        views: Sequence[View],
     ) -> int:
-        """key: the snapshot's. bundle: a directory to be made. network: bridge, host or none. Gives the exit status."""
+        """key: the snapshot's. bundle: a directory to be made. network: bridge, host or none. Gives the exit status.
+
+        views: what the process mounts before, in a mount namespace of its own.
+        """
 
 
 class Parts:
@@ -106,6 +124,7 @@ class Parts:
         context: Tree,
         image: Callable[[str, Platform | None, Transfers], Image],
         run_step: RunStep,
+        agent: Callable[[str, str], AbstractContextManager[None] | None],
         progress: Progress,
         parallel: Callable[..., Iterable[Any]] = map,
         together: Callable[[Callable[[int], object], Iterable[int]], None] | None = None,
@@ -116,22 +135,27 @@ class Parts:
 
         image: an image of that name and platform, from its registry if need be. together: calls a function with
         each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
+        agent: lets a new socket at a path pass on to the SSH agent of an id, None if there is none.
         """
         self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
         self.image, self.run_step, self.progress = image, run_step, progress
+        self.agent, self.mounts = agent, CacheMounts(cache.root)
         self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
 
 
 class Build:
-    """One build. token: names its snapshots and its work directory."""
+    """One build. token: names its snapshots and its work directory. lease: keeps the layers that it counts on."""
 
-    def __init__(self, graph: Graph, parts: Parts, options: Options, *, platform: Platform, token: str) -> None:
+    def __init__(
+        self, graph: Graph, parts: Parts, options: Options, *, platform: Platform, token: str, lease: Lease
+    ) -> None:
         self.graph, self.parts, self.options = graph, parts, options
-        self.platform, self.token = platform, token
+        self.platform, self.token, self.lease = platform, token, lease
         self.work = parts.cache.work(token)
         self._stages: dict[int, Stage] = {}
         self._locks = [allocate_lock() for _ in graph.stages]
         self._counter = count(1)
+        self.stopped = False
 
     def target(self) -> Stage:
         """The stage that was asked for, finished; those it needs are built side by side where they can be.
@@ -141,7 +165,7 @@ class Build:
         needed = self.graph.needed()
         if self.parts.together and len(needed) > 1:
             # A stage waits only for earlier ones, and those began before it: nobody waits for ever.
-            self.parts.together(self.stage, needed)
+            self.parts.together(self._stage, needed)
         return self.stage(self.graph.target)
 
     def stage(self, number: int) -> Stage:
@@ -150,6 +174,13 @@ class Build:
             if number not in self._stages:
                 self._stages[number] = self._built(self.graph.stages[number])
             return self._stages[number]
+
+    def _stage(self, number: int) -> None:
+        try:
+            self.stage(number)
+        except BaseException:
+            self.stopped = True  # the other stages begin no more steps
+            raise
 
     def fresh(self, kind: str) -> str:
         """A path in the work directory that nobody has had."""
@@ -203,19 +234,31 @@ class Build:
 
     def layer(self, title: str, key: Callable[[Shown], str], make: Callable[[Shown], Layer], *, cached: bool) -> Layer:
         """The step's layer: from the cache if it is there and its blob too, else from `make`. cached: look there."""
+        if self.stopped:
+            raise VelociError("canceled")
+        cache = self.parts.cache
         with self.step(title) as shown:
             name = key(shown)
-            found = self.parts.cache.layer(name) if cached else None
-            if found is not None and self.parts.store.has(found.descriptor):
-                shown.cached = True
-                return found
-            layer = make(shown)
-            self.parts.cache.put(name, layer.plain())
-        return layer
+            found = self._cached(name) if cached else None
+            if found is None:
+                with cache.making(name):
+                    found = self._cached(name) if cached else None  # another one was at it
+                    if found is None:
+                        found = make(shown)
+                        cache.put(name, found.plain())
+                        return found
+            shown.cached = True
+        return found
+
+    def _cached(self, name: str) -> Layer | None:
+        found = self.parts.cache.layer(name)
+        return found if found is not None and self.parts.store.has(found.descriptor) else None
 
     def unpacked(self, stage: Stage, shown: Shown) -> Digest:
         """The stage's layers as a snapshot. Returns its chain ID."""
         parts = self.parts
+        if stage.chain_id:
+            self.lease.note(stage.chain_id)
         return parts.snapshots.unpack(parts.store, stage.layers, parallel=parts.parallel, progress=shown.transfers)
 
     @contextmanager
@@ -236,9 +279,12 @@ class Build:
         tar = Hashed(self.parts.snapshots.changes(name, epoch=self.options.epoch))
         told = _told(tar, shown.transfers)
         descriptor = self.parts.store.adopt(compressed(self.parts.ahead(told)), media.LAYER_GZIP)
+        chain_id = ""
         if not alone and self.options.epoch is None:  # else the files' times are not the layer's
+            chain_id = digests.chain(self.parts.snapshots.parent(name), tar.digest)
+            self.lease.note(chain_id)
             self.parts.snapshots.commit(name, tar.digest)
-        return Layer(descriptor=descriptor, diff_id=tar.digest, created=self.now(), step=title)
+        return Layer(descriptor=descriptor, diff_id=tar.digest, created=self.now(), step=title, chain_id=chain_id)
 
     def now(self) -> str:
         """The time, RFC 3339 in UTC, or SOURCE_DATE_EPOCH."""
@@ -267,7 +313,7 @@ class Build:
                 image = self.parts.image(found, self.platform, shown.transfers)
             layers = Stage(Configuration({}, given={}, known={}, escape="\\"))
             layers.layers = list(zip(image.layers, image.diff_ids, strict=True))
-        lazy = _Lazy(lambda: self.parts.snapshots.view(self._whole(layers)), name)
+        lazy = _Lazy(lambda: self.parts.snapshots.view(self._whole(layers)), name, layers.chain_id)
         try:
             yield lazy, layers.chain_id or SCRATCH
         finally:
@@ -303,9 +349,10 @@ def _told(chunks: Iterable[bytes], transfers: Transfers) -> Iterator[bytes]:
 class _Lazy(Tree):
     """A stage's tree, mounted when it is first looked into: a cached COPY never does."""
 
-    def __init__(self, mount: Callable[[], int], name: str) -> None:
+    def __init__(self, mount: Callable[[], int], name: str, chain_id: Digest) -> None:
         from veloci.build.ignore import Ignore
 
+        self.chain_id = chain_id
         self._mount = mount
         self._root = -1
         self.name, self.owners, self.ignore = name, True, Ignore()

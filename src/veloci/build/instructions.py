@@ -24,10 +24,10 @@ FLAGS = {
     "COPY": f"{_COPYING} --from --parents?",
     "FROM": "--platform",
     "HEALTHCHECK": "--interval --timeout --start-period --start-interval --retries",
-    "RUN": "--mount* --network",
+    "RUN": "--mount* --network --security",
 }
 # Flags that exist elsewhere and cannot be honoured yet: better said than ignored.
-UNSUPPORTED = {"ADD": "--keep-git-dir --checksum --unpack", "RUN": "--security --device"}
+UNSUPPORTED = {"ADD": "--keep-git-dir --checksum --unpack", "RUN": "--device"}
 KEYWORDS = (
     "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER "
     "VOLUME WORKDIR"

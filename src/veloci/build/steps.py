@@ -86,7 +86,9 @@ class Steps:
 
     def add(self, title: str, key: Callable[[Shown], str], make: Callable[[Shown], Layer]) -> None:
         """Put the step's layer on the stage: a cached one, or what `make` gives."""
-        self.stage.add(self.build.layer(title, key, make, cached=not self.build.options.no_cache))
+        options = self.build.options
+        again = options.no_cache or self.outline.name in options.fresh or str(self.outline.number) in options.fresh
+        self.stage.add(self.build.layer(title, key, make, cached=not again))
 
     def run(self, step: Instruction) -> None:
         """RUN."""

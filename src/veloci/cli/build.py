@@ -6,6 +6,8 @@ import os
 
 from veloci.errors import InvalidInput, NotFound
 
+ENTITLEMENTS = ("network.host", "security.insecure")
+
 
 def build(
     context: str,
@@ -17,10 +19,13 @@ def build(
     target: str = "",
     platform: str = "",
     no_cache: bool = False,
+    no_cache_filter: tuple[str, ...] = (),
+    allow: tuple[str, ...] = (),
     pull: bool = False,
     network: str = "default",
     label: tuple[str, ...] = (),
     secret: tuple[str, ...] = (),
+    ssh: tuple[str, ...] = (),
     format: str = "oci",
     iidfile: str = "",
     progress: str = "auto",
@@ -34,16 +39,20 @@ def build(
     --target STAGE         build this stage, not the last
     --platform PLATFORM    build for this platform
     --no-cache             run every step again
+    --no-cache-filter STAGE  run every step of this stage again; may be repeated
+    --allow ENTITLEMENT    let a RUN ask for network.host or security.insecure; may be repeated
     --pull                 ask the registry for newer base images
     --network MODE         of RUN: default (the bridge), host or none
     --label NAME=VALUE     add a label; may be repeated
     --secret SECRET        id=ID,src=FILE or id=ID,env=NAME for RUN --mount=type=secret; may be repeated
+    --ssh ID[=SOCKET]      an SSH agent for RUN --mount=type=ssh: default, or ID=SOCKET; may be repeated
     --format FORMAT        of the manifest: oci (default) or docker
     --iidfile FILE         write the image's ID to FILE
     --progress KIND        auto (a picture on a terminal, else plain), plain, tty, rawjson or quiet
     -q, --quiet            print the image's ID alone
     """
     from veloci.cli.build_display import display
+    from veloci.engine.build_agent import agents
     from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
 
@@ -63,6 +72,9 @@ def build(
         pull=pull,
         epoch=_epoch(build_arg),
         format=format,
+        ssh=agents(ssh),
+        fresh=tuple(name.lower() for text in no_cache_filter for name in text.split(",")),
+        allow=_allowed(allow),
     )
     quiet = quiet or progress == "quiet"
     if progress == "auto":
@@ -103,6 +115,14 @@ def _epoch(given: tuple[str, ...]) -> int | None:
     if not text.isdecimal():
         raise InvalidInput(f"{text!r} is not a number of seconds", where="SOURCE_DATE_EPOCH")
     return int(text)
+
+
+def _allowed(given: tuple[str, ...]) -> tuple[str, ...]:
+    names = [name for text in given for name in text.split(",")]
+    for name in names:
+        if name not in ENTITLEMENTS:
+            raise InvalidInput(f"unknown entitlement {name!r}", where="--allow", hint=" or ".join(ENTITLEMENTS))
+    return tuple(names)
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:

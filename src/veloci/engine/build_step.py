@@ -18,17 +18,19 @@ from veloci.spec.document import Document, Json, dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
+    from veloci.build.run_mounts import View
     from veloci.engine.engine import Engine
+    from veloci.snapshot import Snapshots
 
 TASK, ANSWER, OUTPUT = 3, 4, 5  # where the child finds its descriptors
 _PR_SET_PDEATHSIG = 1
 
 
 class Task(Document):
-    """What the child needs. bundle: an empty directory. network: bridge, host or none."""
+    """What the child needs. bundle: an empty directory. network: bridge, host or none. views: build.run_mounts.View."""
 
     key: str
     root: str
@@ -37,6 +39,7 @@ class Task(Document):
     network: str
     parent: int
     config: Json
+    views: tuple[Json, ...] = ()
 
 
 class Running:
@@ -75,12 +78,14 @@ def step(
     bundle: str,
     output: Callable[[bytes], None],
     network: str,
+    views: Sequence[View] = (),
     running: Running,
 ) -> int:
     """Run the process of `config` in the writable snapshot `key`. Returns its exit status.
 
     bundle: a directory of the caller, for this step alone. output: gets what it prints, both streams, as it comes.
-    running: knows the step's process as long as it lives. Raises what making and connecting the container raises.
+    views: what it mounts before. running: knows the step's process as long as it lives.
+    Raises what making and connecting the container raises.
     """
     task = Task(
         key=key,
@@ -90,6 +95,7 @@ def step(
         network=network,
         parent=os.getpid(),
         config=config,
+        views=tuple(view.plain() for view in views),
     )
     os.makedirs(f"{bundle}/rootfs", 0o700)
     file = os.memfd_create("step", os.MFD_CLOEXEC)
@@ -175,7 +181,10 @@ def _run(task: Task) -> int:
 
     unshare(CLONE_NEWNS)
     mount("", "/", flags=MS_SLAVE | MS_REC)
-    root = Snapshots(f"{task.root}/snapshots").mount(task.key)
+    snapshots = Snapshots(f"{task.root}/snapshots")
+    for view in task.views:
+        _view(snapshots, **view)
+    root = snapshots.mount(task.key)
     move_mount(root, f"{task.bundle}/rootfs")
     os.close(root)
     networks = Networks(f"{task.root}/networks")
@@ -198,3 +207,19 @@ def _run(task: Task) -> int:
             networks.detach(lease)
     os.close(OUTPUT)
     return exit_status(status)
+
+
+def _view(snapshots: Snapshots, *, place: str, path: str, chain: str = "", key: str = "") -> None:
+    """Mount a path of layers on `place`; it is looked up within them, and what was found is mounted."""
+    from veloci.kernel.files import open_in_root
+    from veloci.kernel.mount import MS_BIND, mount, move_mount
+
+    os.mkdir(f"{place}.whole", 0o700)
+    root = snapshots.mount(key) if key else snapshots.view(chain)
+    move_mount(root, f"{place}.whole")
+    os.close(root)
+    whole = os.open(f"{place}.whole", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = open_in_root(whole, path, os.O_PATH)
+    mount(f"/proc/self/fd/{found}", place, flags=MS_BIND)
+    os.close(found)
+    os.close(whole)

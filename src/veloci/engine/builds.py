@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, closing
 from functools import partial
 
 from veloci.build import context
-from veloci.build.cache import Cache
+from veloci.build.cache import Cache, remove
 from veloci.build.execute import Build, Options, Parts
 from veloci.build.graph import graph
 from veloci.build.ignore import Ignore
 from veloci.build.parse import parse
+from veloci.engine.build_agent import Agents
 from veloci.engine.build_step import Running, step
 from veloci.errors import InvalidInput, NotFound
 from veloci.image.assemble import assemble
@@ -22,7 +24,6 @@ from veloci.spec.reference import Reference
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from veloci.build.execute import Progress, Transfers
     from veloci.build.graph import Graph
@@ -34,7 +35,8 @@ class Request(Document):
     """What `build` is asked for.
 
     file: the Dockerfile's path; "" is Dockerfile in the context. tags: names of the result. pull: take the bases
-    from their registry even if they are here. epoch: SOURCE_DATE_EPOCH. format: oci or docker.
+    from their registry even if they are here. epoch: SOURCE_DATE_EPOCH. format: oci or docker. ssh: sockets of
+    agents by id. fresh: stages whose steps are all done again. allow: network.host, security.insecure.
     """
 
     context: str
@@ -50,6 +52,9 @@ class Request(Document):
     pull: bool = False
     epoch: int | None = None
     format: str = "oci"
+    ssh: dict[str, str] = {}
+    fresh: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 class Builds:
@@ -70,10 +75,15 @@ class Builds:
             warn(f"one or more build arguments {list(outline.unused)} were not consumed")
         engine = self._engine
         cache = Cache(f"{engine.root}/build")
-        with context.opened(request.context, ignore) as tree, cache.active(self._forget) as token:
-            build = Build(
-                outline, self._parts(request, cache, tree, progress), _options(request), platform=platform, token=token
-            )
+        with (
+            context.opened(request.context, ignore) as tree,
+            cache.active(self._forget) as token,
+            closing(engine.snapshots.lease()) as lease,
+            ExitStack() as stack,
+        ):
+            stack.callback(remove, f"{engine.run_root}/build/{token}")
+            parts = self._parts(request, cache, tree, progress)
+            build = Build(outline, parts, _options(request), platform=platform, token=token, lease=lease)
             descriptor = self._finish(build, request, tags)
         return Image(engine.store, descriptor)
 
@@ -117,25 +127,14 @@ class Builds:
             cache=cache,
             context=tree,
             image=image,
-            run_step=partial(self._run, running),
+            run_step=partial(step, engine, running=running),
+            agent=Agents(request.ssh).listening,
             progress=progress,
             parallel=parallel,
             together=partial(_together, running),
             ahead=ahead,
             private=f"{engine.run_root}/build",
         )
-
-    def _run(
-        self,
-        running: Running,
-        key: str,
-        config: dict[str, Any],
-        *,
-        bundle: str,
-        output: Callable[[bytes], None],
-        network: str,
-    ) -> int:
-        return step(self._engine, key, config, bundle=bundle, output=output, network=network, running=running)
 
     def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
         engine = self._engine
@@ -155,8 +154,6 @@ class Builds:
 
     def _forget(self, token: str) -> None:
         """Remove what a build that was killed has left."""
-        from veloci.build.cache import remove
-
         for key in self._engine.snapshots.keys():  # noqa: SIM118 -- no dictionary
             if key.startswith(f"build-{token}-"):
                 self._engine.snapshots.remove(key)
@@ -170,6 +167,8 @@ def _options(request: Request) -> Options:
         network=request.network,
         epoch=request.epoch,
         secrets=request.secrets,
+        fresh=request.fresh,
+        allow=request.allow,
     )
 
 

@@ -8,9 +8,6 @@ from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from veloci.content.store import Store
     from veloci.engine.engine import Engine
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
@@ -44,7 +41,9 @@ def remove(
             engine.names.remove(name)
         done.append(("Deleted", image_id))
         if prune:
-            collect(engine, found)
+            from veloci.engine.garbage import collect
+
+            collect(engine)
     return done
 
 
@@ -88,41 +87,6 @@ def users(engine: Engine, image_id: Digest) -> list[tuple[str, bool]]:
     records = Records(engine.root, engine.run_root)
     mine = [record.id for record in records.all() if record.image_id == image_id]
     return [(id, records.current(id).status in ("running", "paused", "restarting")) for id in mine]
-
-
-def collect(engine: Engine, gone: Iterable[Descriptor]) -> int:
-    """Delete the blobs of images that no other image and no running command needs. Returns the bytes freed."""
-    from fcntl import LOCK_EX
-
-    from veloci.content.lease import Locked, held
-
-    store = engine.store
-    doomed = {digest for each in gone for digest in blobs(store, each)}
-    with Locked(store.root, LOCK_EX):
-        needed = set(held(store.root))
-        for _name, other in engine.names.all():
-            needed.update(blobs(store, other))
-        return sum(store.remove(digest) for digest in doomed - needed)
-
-
-def blobs(store: Store, descriptor: Descriptor) -> Iterator[Digest]:
-    """The digests of a manifest or index and of all that it holds, as far as it can be read."""
-    from veloci.errors import VelociError
-    from veloci.spec import media
-    from veloci.spec.image import Index, Manifest
-
-    yield descriptor.digest
-    name = f"manifest {descriptor.digest}"
-    try:
-        if media.is_index(descriptor.media_type):
-            for entry in Index.decode(store.read(descriptor), name=name).manifests:
-                yield from blobs(store, entry)
-        elif media.is_manifest(descriptor.media_type):
-            manifest = Manifest.decode(store.read(descriptor), name=name)
-            yield manifest.config.digest
-            yield from (layer.digest for layer in manifest.layers)
-    except VelociError:
-        return  # a part is not here, or damaged: what it held nobody can use
 
 
 def _short(digest: Digest) -> str:

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 
+from veloci.content.lease import Locked, held
 from veloci.errors import NotFound
 from veloci.layer.tree import used
 from veloci.snapshot.snapshots import Lock
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 def collect(snapshots: Snapshots, needed: Iterable[Digest]) -> int:
     """See Snapshots.collect."""
     graves: list[str] = []
-    with Lock(snapshots.root, LOCK_EX):  # nobody prepares a key meanwhile
+    # Nobody prepares a key or counts on a layer meanwhile.
+    with Lock(snapshots.root, LOCK_EX), Locked(snapshots.root, LOCK_EX):
         kept: set[str] = set()
-        for chain_id in {*needed, *_parents(snapshots)}:
+        for chain_id in {*needed, *_parents(snapshots), *held(snapshots.root)}:
             with suppress(NotFound):
                 kept.update(path.split("/")[-2] for path in snapshots._lowers(snapshots.layer(chain_id), ""))
         for chain_id in snapshots.chain_ids():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
+    from veloci.content.lease import Lease
     from veloci.content.store import Store
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
@@ -188,14 +189,48 @@ class Snapshots:
             return []
         return [name.replace("-", ":", 1) for name in names if not name.startswith(SCRATCH)]
 
+    def lease(self) -> Lease:
+        """What notes the layers that a running command counts on: none of them is removed until it is closed."""
+        from veloci.content.lease import Lease
+
+        return Lease(self.root)
+
+    def below(self, chain_id: Digest) -> list[Digest]:
+        """The layer and those below it, top first. Raises NotFound."""
+        paths = self._lowers(self.layer(chain_id), f"layer {chain_id}") if chain_id else []
+        return [path.split("/")[-2].replace("-", ":", 1) for path in paths]
+
+    def size(self, chain_id: Digest) -> int:
+        """Bytes on the disk of what the layer itself holds; 0 if it is not here."""
+        from veloci.layer.tree import used
+
+        try:
+            directory = os.open(self.layer(chain_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            return used(directory)
+        except FileNotFoundError:
+            return 0  # removed meanwhile
+        finally:
+            os.close(directory)
+
     def collect(self, needed: Iterable[Digest]) -> int:
-        """Remove every layer but those of the chain IDs `needed`, those below them, and those keys stand on.
+        """Remove every layer but those of the chain IDs `needed`, those below them, those leased, and keys' parents.
 
         Also what killed commands left. Returns the bytes freed of layers.
         """
         from veloci.snapshot.collect import collect
 
         return collect(self, needed)
+
+    def directories(self, key: str) -> tuple[str, list[str]]:
+        """The directory that has a writable snapshot's `fs` and `work`, and those of the layers below, top first.
+
+        Raises NotFound.
+        """
+        path = self._writable(key)
+        return path, self._lowers(f"{path}/parent", f"snapshot {key}")
 
     def _writable(self, key: str) -> str:
         if not key or "/" in key or "\0" in key or key[0] == ".":

@@ -146,6 +146,7 @@ def unpack(
                 claim.read(tar)
 
     with ExitStack() as stack:
+        _counted_on(snapshots, chain, stack)
         claims: list[tuple[Claim, Descriptor, Digest]] = []
         for at, (descriptor, diff_id) in enumerate(layers):
             if snapshots.has(chain[at]):
@@ -175,8 +176,11 @@ def unpack(
 
 def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:
     """See Snapshots.apply."""
-    claim = Claim(snapshots, digests.chain(parent, diff_id), parent)
-    try:
+    with ExitStack() as stack:
+        chain_id = digests.chain(parent, diff_id)
+        _counted_on(snapshots, [parent, chain_id], stack)
+        claim = Claim(snapshots, chain_id, parent)
+        stack.callback(claim.close)
         if claim.whole:
             with Verified(chunks, diff_id):
                 return claim.chain_id
@@ -185,9 +189,7 @@ def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterabl
         claim.settle(snapshots._lowers(snapshots.layer(parent), f"layer {parent}") if parent else [])
         claim.sync()
         claim.publish()
-    finally:
-        claim.close()
-    return claim.chain_id
+    return chain_id
 
 
 def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
@@ -203,6 +205,14 @@ def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
         claim.close()
     snapshots.remove(key)
     return claim.chain_id
+
+
+def _counted_on(snapshots: Snapshots, chain: Sequence[Digest], stack: ExitStack) -> None:
+    """Keep the layers `chain`, those here and those that come, from collection until the stack ends."""
+    lease = snapshots.lease()
+    stack.callback(lease.close)
+    for chain_id in filter(None, chain):
+        lease.note(chain_id)
 
 
 def _is_at(file: int, path: str) -> bool:
