@@ -265,12 +265,14 @@ def mask(child: Child, path: str) -> None:
         if error.errno in (ENOENT, ENOTDIR):
             return
         raise
-    if S_ISDIR(os.fstat(place).st_mode):
-        if child.empty < 0:
-            child.empty = _empty()
-        tree = m.open_tree(child.empty)
-    else:
+    if not S_ISDIR(os.fstat(place).st_mode):
         tree = m.open_tree(child.null)
+    elif child.empty < 0:
+        child.empty = _empty()
+        _attach(child.empty, place, ())  # before Linux 6.15 only what is attached can be cloned
+        return
+    else:
+        tree = m.open_tree(child.empty)
     _attach(tree, place, ())
     os.close(tree)
 
