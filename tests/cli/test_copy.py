@@ -1,5 +1,6 @@
 """`veloci copy`: its flags, and what skopeo and docker see of what it wrote."""
 
+import base64
 import bz2
 import gzip
 import json
@@ -265,3 +266,67 @@ def test_images_go_to_a_docker_engine_and_come_back(roots, built, tmp_path):
         assert done.returncode == 1
         assert done.stderr.startswith("veloci: none:v9: the docker engine says: ")
     assert not os.path.exists("/tmp/veloci-test-daemon")
+
+
+# -- who we are, at either side
+
+
+def guarded(built, name, password):
+    """A registry with the image that wants a name and a password."""
+    want = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+    def answer(request):
+        if request.headers.get("Authorization") != want:
+            return request.reply(401, b"{}", WWW_Authenticate='Basic realm="x"')
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        if "manifests" in request.path:
+            return request.reply(200, built.manifest, Content_Type=media.MANIFEST)
+        return request.reply(200, next(b for b in (built.config, *built.layers) if digest(b) in request.path))
+
+    return answer
+
+
+def test_each_side_has_its_credentials(roots, built, tmp_path):
+    with Scripted(guarded(built, "me", "secret")) as server:
+        words = ["-q", f"docker://{server.address}/app:v0"]
+        auth = {"auths": {server.address: {"auth": base64.b64encode(b"me:secret").decode()}}}
+        (tmp_path / "auth.json").write_text(json.dumps(auth))
+        for number, flags in enumerate(
+            (["--src-creds", "me:secret"], ["--authfile", "auth.json"], ["--src-authfile", "auth.json"])
+        ):
+            veloci("copy", *flags, *words, f"dir:{tmp_path}/d{number}", cwd=tmp_path)
+            assert (tmp_path / f"d{number}/manifest.json").read_bytes() == built.manifest
+        for flags in (["--dest-creds", "me:secret"], ["--dest-authfile", "auth.json"], ["--src-creds", "me:guess"]):
+            done = veloci("copy", *flags, *words, f"dir:{tmp_path}/no", cwd=tmp_path, check=False)
+            assert (done.returncode, f"try: veloci login {server.address}" in done.stderr) == (1, True)
+            assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.needs("openssl")
+def test_each_side_has_its_certificates(roots, built, tmp_path):
+    for name in ("good", "other"):
+        (tmp_path / name).mkdir()
+        run(
+            *"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1".split(),
+            *(
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-keyout",
+                tmp_path / f"{name}.key",
+                "-out",
+                tmp_path / name / "ca.crt",
+            ),
+        )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes((tmp_path / "good.key").read_bytes() + (tmp_path / "good/ca.crt").read_bytes())
+    with Scripted(guarded(built, "me", "secret"), certificate=pem) as server:
+        words = ["-q", "--src-creds", "me:secret", f"docker://{server.address}/app:v0"]
+        for number, flags in enumerate(
+            (["--cert-dir", "good"], ["--src-cert-dir", "good"], ["--src-tls-verify=false"])
+        ):
+            veloci("copy", *flags, *words, f"dir:{tmp_path}/d{number}", cwd=tmp_path)
+        for flags in ([], ["--src-cert-dir", "other"], ["--dest-cert-dir", "good"], ["--dest-tls-verify=false"]):
+            done = veloci("copy", *flags, *words, f"dir:{tmp_path}/no", cwd=tmp_path, check=False)
+            assert done.returncode == 1
+            assert "no trusted connection" in done.stderr
