@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     # allow, type (a, b, c), major or None, minor or None, access (of r, w, m)
     DeviceRule = tuple[bool, str, int | None, int | None, str]
 
+_PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY, _MOST = 9, 13, 16, 64
 _PROG_LOAD, _PROG_ATTACH, _PROG_TYPE_CGROUP_DEVICE, _CGROUP_DEVICE, _ALLOW_MULTI = 5, 8, 15, 6, 2
 _TYPES, _ACCESS = {"b": 1, "c": 2}, {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_DEV_*, BPF_DEVCG_ACC_*
 
@@ -58,15 +59,39 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
 
 
 def restrict_devices(directory: str, rules: Sequence[DeviceRule]) -> None:
-    """Attach a device program to the version 2 group `directory`; it lasts as long as the group. Raises OSError."""
+    """Attach a device program to the version 2 group `directory`, in place of those there. Raises OSError.
+
+    It lasts as long as the group. There is no moment without one.
+    """
     code = device_program(rules)
     instructions, license = Memory(code), Memory(b"Apache-2.0\0")
     load = words(4, _PROG_TYPE_CGROUP_DEVICE, len(code) // 8) + words(8, instructions.address, license.address, 0, 0)
     program = _bpf(_PROG_LOAD, load, len(load))
     group = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
+        before = _attached(group)
         attach = words(4, group, program, _CGROUP_DEVICE, _ALLOW_MULTI)
         _bpf(_PROG_ATTACH, attach, len(attach))
+        for number in before:
+            _detach(group, number)
     finally:
         posix.close(group)
+        posix.close(program)
+
+
+def _attached(group: int) -> list[int]:
+    """The IDs of the device programs that are attached to a group itself."""
+    numbers = Memory(4 * _MOST)
+    query = Memory(words(4, group, _CGROUP_DEVICE, 0, 0) + words(8, numbers.address) + words(4, _MOST, 0))
+    _bpf(_PROG_QUERY, query.buffer, 32)
+    return numbers.numbers(4)[: query.numbers(4)[6]]
+
+
+def _detach(group: int, number: int) -> None:
+    asked = words(4, number, 0, 0)
+    program = _bpf(_PROG_GET_FD_BY_ID, asked, len(asked))
+    try:
+        detach = words(4, group, program, _CGROUP_DEVICE, 0)
+        _bpf(_PROG_DETACH, detach, len(detach))
+    finally:
         posix.close(program)

@@ -61,8 +61,9 @@ class Container:
         directory = Directory(root, id)
         if not 0 <= preserve_fds <= 200:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
-        directory.create()
         self = cls(directory, saved, root)
+        self.group.check()  # before there is anything to undo: it must not reach what is not ours
+        directory.create()
         try:
             directory.save(saved)
             directory.write("config.json", raw)
@@ -277,7 +278,8 @@ class Container:
             return None  # half-made or damaged: it must still be possible to remove it
 
     def _hook_state(self, status: str) -> bytes:
-        return dumps({**self.state(), "status": status})
+        pid = 0 if status == "stopped" else self.saved.pid  # also when it has ended before its hook runs
+        return dumps({**self.state(), "status": status, "pid": pid})
 
 
 def _gone(pid: int) -> None:

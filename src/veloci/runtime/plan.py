@@ -159,13 +159,9 @@ def _check(config: Config) -> None:
 
         check(config.hooks)
     linux = config.linux
-    resources = linux.resources
-    block = resources.block_io if resources else None
     for value, place in (
         (linux.intel_rdt, "linux.intelRdt"),
         (linux.mount_label, "linux.mountLabel"),
-        (resources and resources.network, "linux.resources.network"),
-        (block and (block.leaf_weight or block.weight_device), "linux.resources.blockIO.weightDevice"),
     ):
         if value:
             raise Unsupported(f"{place.rpartition('.')[2]} is not supported", where=f"{where}: $.{place}")

@@ -22,6 +22,7 @@ _FAILURE = {"exec": 255}
 COMMANDS = {
     "create": ("create", "create"),
     "delete": ("control", "delete"),
+    "events": ("events", "events"),
     "exec": ("exec", "exec_"),
     "features": ("about", "features"),
     "help": ("about", "help_"),

@@ -52,10 +52,20 @@ class Group:
         self.places = places
         self.unified = len(places) == 1 and "" in places  # version 2 alone
 
+    def check(self) -> None:
+        """Raise Conflict if a process is in one of the directories, which then is something else's; HostError."""
+        for directory in self.places.values():
+            try:
+                processes = _processes(directory)
+            except OSError as error:
+                raise HostError(f"cgroup {directory}", error) from error
+            if processes:
+                raise Conflict(f"container's cgroup is not empty: {len(processes)} process(es) found in {directory}")
+
     def open(self) -> int:
         """Make the directory of version 2. Returns its descriptor, for a process to be born there; -1 without one.
 
-        Raises Conflict if a process is in it, HostError.
+        Raises HostError.
         """
         if "" not in self.places:
             return -1
@@ -68,13 +78,12 @@ class Group:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def create(self) -> None:
-        """Make the directories of version 1. Raises Conflict if a process is in one, HostError."""
+        """Make the directories of version 1. Raises HostError."""
         for name, directory in self.places.items():
             if name:
                 self._make(name, directory)
 
     def _make(self, name: str, directory: str) -> None:
-        processes: list[int] = []
         try:
             try:
                 os.mkdir(directory, 0o755)
@@ -83,13 +92,11 @@ class Group:
 
                 makedirs(directory)
             except FileExistsError:
-                processes = _processes(directory)
+                pass
             if "cpuset" in name.split(","):
                 _inherit_cpuset(directory)
         except OSError as error:
             raise HostError(f"cgroup {directory}", error) from error
-        if processes:
-            raise Conflict(f"container's cgroup is not empty: {len(processes)} process(es) found in {directory}")
 
     def doors(self) -> tuple[int, list[int]]:
         """What a process gets in by: version 2's directory to be born in, or -1; version 1's `tasks` files to write to.

@@ -5,13 +5,15 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config-linux.md#contr
 
 from __future__ import annotations
 
+from errno import EINVAL
+
 from veloci.errors import HostError, Unsupported
 from veloci.kernel.cgroupfs import exists, write, write_all
 from veloci.runtime.cgroup.devices import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from veloci.spec.runtime import BlockIo, Cpu, Memory, Resources
+    from veloci.spec.runtime import BlockIo, Cpu, Memory, Network, Resources
 
     Places = dict[str, str]
 
@@ -35,7 +37,13 @@ def apply(places: Places, resources: Resources, *, devices: bool) -> None:
     if resources.block_io:
         _block_io(found, resources.block_io)
     for index, huge in enumerate(resources.hugepage_limits):
-        _set(found, "hugetlb", f"hugetlb.{huge.page_size}.limit_in_bytes", huge.limit, f"hugepageLimits[{index}]")
+        at, file = f"hugepageLimits[{index}]", f"hugetlb.{huge.page_size}.limit_in_bytes"
+        _set(found, "hugetlb", file, huge.limit, at)
+        reserved = f"hugetlb.{huge.page_size}.rsvd.limit_in_bytes"
+        if exists(f"{found['hugetlb']}/{reserved}"):
+            _set(found, "hugetlb", reserved, huge.limit, at)
+    if resources.network:
+        _network(found, resources.network)
     for device, limits in resources.rdma.items():
         words = [device]
         words += [f"hca_handle={limits.hca_handles}"] if limits.hca_handles is not None else []
@@ -97,28 +105,59 @@ def _current(found: Places, file: str) -> int:
         return 2**63
 
 
+def _network(found: Places, network: Network) -> None:
+    if network.class_id is not None:
+        _set(found, "net_cls", "net_cls.classid", network.class_id, "network.classID")
+    for index, each in enumerate(network.priorities):
+        _set(found, "net_prio", "net_prio.ifpriomap", f"{each.name} {each.priority}", f"network.priorities[{index}]")
+
+
 def _cpu(found: Places, cpu: Cpu) -> None:
-    simple = [
-        ("cpu.shares", cpu.shares, "shares"),
-        ("cpu.cfs_period_us", cpu.period, "period"),
-        ("cpu.cfs_quota_us", cpu.quota, "quota"),
-        ("cpu.cfs_burst_us", cpu.burst, "burst"),
-        ("cpu.idle", cpu.idle, "idle"),
-        ("cpu.rt_period_us", cpu.realtime_period, "realtimePeriod"),
-        ("cpu.rt_runtime_us", cpu.realtime_runtime, "realtimeRuntime"),
-    ]
-    for file, value, name in simple:
-        if value:
-            _set(found, "cpu", file, value, f"cpu.{name}")
+    if cpu.shares:
+        _set(found, "cpu", "cpu.shares", cpu.shares, "cpu.shares")
+    _bandwidth(found, cpu)
+    if cpu.burst is not None:
+        _set(found, "cpu", "cpu.cfs_burst_us", cpu.burst, "cpu.burst")
+    if cpu.idle is not None:
+        _set(found, "cpu", "cpu.idle", cpu.idle, "cpu.idle")
+    if cpu.realtime_period:
+        _set(found, "cpu", "cpu.rt_period_us", cpu.realtime_period, "cpu.realtimePeriod")
+    if cpu.realtime_runtime:
+        _set(found, "cpu", "cpu.rt_runtime_us", cpu.realtime_runtime, "cpu.realtimeRuntime")
     for file, text, name in (("cpuset.cpus", cpu.cpus, "cpus"), ("cpuset.mems", cpu.mems, "mems")):
         if text:
             _set(found, "cpuset", file, text, f"cpu.{name}")
+
+
+def _bandwidth(found: Places, cpu: Cpu) -> None:
+    """Period and quota, whose quotient may at no time exceed what the group above has."""
+    period = ("cpu.cfs_period_us", cpu.period, "cpu.period")
+    quota = ("cpu.cfs_quota_us", cpu.quota, "cpu.quota")
+    wanted = [each for each in (period, quota) if each[1]]
+    try:
+        for file, value, at in wanted:
+            _set(found, "cpu", file, value, at)
+    except HostError as error:
+        if len(wanted) < 2 or error.errno != EINVAL:
+            raise
+        for file, value, at in reversed(wanted):
+            _set(found, "cpu", file, value, at)
 
 
 def _block_io(found: Places, block: BlockIo) -> None:
     if block.weight:
         plain = exists(f"{found.get('blkio')}/blkio.weight")
         _set(found, "blkio", "blkio.weight" if plain else "blkio.bfq.weight", block.weight, "blockIO.weight")
+    if block.leaf_weight:
+        _set(found, "blkio", "blkio.leaf_weight", block.leaf_weight, "blockIO.leafWeight")
+    for index, device in enumerate(block.weight_device):
+        at, numbers = f"blockIO.weightDevice[{index}]", f"{device.major}:{device.minor}"
+        plain = exists(f"{found.get('blkio')}/blkio.weight_device")
+        if device.weight:
+            file = "blkio.weight_device" if plain else "blkio.bfq.weight_device"
+            _set(found, "blkio", file, f"{numbers} {device.weight}", f"{at}.weight")
+        if device.leaf_weight:
+            _set(found, "blkio", "blkio.leaf_weight_device", f"{numbers} {device.leaf_weight}", f"{at}.leafWeight")
     for file, limits, name in (
         ("read_bps", block.throttle_read_bps_device, "throttleReadBpsDevice"),
         ("write_bps", block.throttle_write_bps_device, "throttleWriteBpsDevice"),

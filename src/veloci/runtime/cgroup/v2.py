@@ -5,7 +5,7 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 
 from __future__ import annotations
 
-from veloci.errors import HostError, InvalidInput
+from veloci.errors import HostError, InvalidInput, Unsupported
 from veloci.kernel.cgroupfs import exists, read, write
 from veloci.runtime.cgroup.devices import rules
 
@@ -38,7 +38,11 @@ def enable(directory: str) -> None:
 
 
 def apply(directory: str, resources: Resources, *, devices: bool) -> None:
-    """Write what `resources` sets, and with `devices` attach its device program. Raises HostError, InvalidInput."""
+    """Write what `resources` sets, and with `devices` attach its device program.
+
+    Raises HostError, InvalidInput, and Unsupported for what only version 1 has.
+    """
+    _refuse(resources)
     for file, value, at in _settings(directory, resources):
         try:
             write(directory, file, str(value))
@@ -59,13 +63,15 @@ def _settings(directory: str, resources: Resources) -> Iterator[Setting]:
     if resources.pids and resources.pids.limit is not None and resources.pids.limit != 0:
         yield "pids.max", _or_max(resources.pids.limit), "pids.limit"
     if resources.memory:
-        yield from _memory(resources.memory)
+        yield from _memory(directory, resources.memory)
     if resources.cpu:
-        yield from _cpu(resources.cpu)
+        yield from _cpu(directory, resources.cpu)
     if resources.block_io:
         yield from _block_io(directory, resources.block_io)
     for index, huge in enumerate(resources.hugepage_limits):
         yield f"hugetlb.{huge.page_size}.max", huge.limit, f"hugepageLimits[{index}]"
+        if exists(f"{directory}/hugetlb.{huge.page_size}.rsvd.max"):
+            yield f"hugetlb.{huge.page_size}.rsvd.max", huge.limit, f"hugepageLimits[{index}]"
     for device, limits in resources.rdma.items():
         handles = "max" if limits.hca_handles is None else limits.hca_handles
         objects = "max" if limits.hca_objects is None else limits.hca_objects
@@ -80,7 +86,27 @@ def _or_max(value: int) -> object:
     return "max" if value < 0 else value
 
 
-def _memory(memory: Memory) -> Iterator[Setting]:
+def _refuse(resources: Resources) -> None:
+    """Name what version 2 has no file for."""
+    memory, cpu, block = resources.memory, resources.cpu, resources.block_io
+    for value, place in (
+        (memory and memory.swappiness is not None, "memory.swappiness"),
+        (memory and memory.disable_oom_killer, "memory.disableOOMKiller"),
+        (cpu and cpu.realtime_runtime, "cpu.realtimeRuntime"),
+        (cpu and cpu.realtime_period, "cpu.realtimePeriod"),
+        (block and block.leaf_weight, "blockIO.leafWeight"),
+        (block and any(device.leaf_weight for device in block.weight_device), "blockIO.weightDevice"),
+        (resources.network, "network"),
+    ):
+        if value:
+            raise Unsupported("cgroup version 2 has nothing like it", where=f"{_AT}.{place}")
+
+
+def _memory(directory: str, memory: Memory) -> Iterator[Setting]:
+    if memory.check_before_update and memory.limit and memory.limit > 0:
+        used = int(read(directory, "memory.current"))
+        if used > memory.limit:
+            raise InvalidInput(f"{memory.limit} is less than the {used} bytes in use", where=f"{_AT}.memory.limit")
     if memory.swap:
         if memory.swap > 0 and not memory.limit:
             raise InvalidInput("needs memory.limit, of which it is the sum", where=f"{_AT}.memory.swap")
@@ -92,17 +118,19 @@ def _memory(memory: Memory) -> Iterator[Setting]:
         yield "memory.max", _or_max(memory.limit), "memory.limit"
     if memory.reservation:
         yield "memory.low", _or_max(memory.reservation), "memory.reservation"
-    # swappiness and disableOOMKiller have no file here; as runc and crun, they are left to version 1.
 
 
-def _cpu(cpu: Cpu) -> Iterator[Setting]:
+def _cpu(directory: str, cpu: Cpu) -> Iterator[Setting]:
     if cpu.idle is not None:
         yield "cpu.idle", cpu.idle, "cpu.idle"
     if cpu.shares:
         yield "cpu.weight", 1 + (min(max(cpu.shares, 2), 262144) - 2) * 9999 // 262142, "cpu.shares"
     if cpu.quota or cpu.period:
-        yield "cpu.max", f"{'max' if (cpu.quota or -1) < 0 else cpu.quota} {cpu.period or 100000}", "cpu.quota"
-    if cpu.burst:
+        quota, period = read(directory, "cpu.max").split() if exists(f"{directory}/cpu.max") else ("max", "100000")
+        if cpu.quota:
+            quota = "max" if cpu.quota < 0 else str(cpu.quota)
+        yield "cpu.max", f"{quota} {cpu.period or period}", "cpu.quota" if cpu.quota else "cpu.period"
+    if cpu.burst is not None:
         yield "cpu.max.burst", cpu.burst, "cpu.burst"
     if cpu.cpus:
         yield "cpuset.cpus", cpu.cpus, "cpu.cpus"
@@ -116,6 +144,12 @@ def _block_io(directory: str, block: BlockIo) -> Iterator[Setting]:
             yield "io.bfq.weight", block.weight, "blockIO.weight"
         else:
             yield "io.weight", 1 + (block.weight - 10) * 9999 // 990, "blockIO.weight"
+    for index, device in enumerate(block.weight_device):
+        if device.weight:
+            bfq = exists(f"{directory}/io.bfq.weight")
+            value = device.weight if bfq else 1 + (device.weight - 10) * 9999 // 990
+            file = "io.bfq.weight" if bfq else "io.weight"
+            yield file, f"{device.major}:{device.minor} {value}", f"blockIO.weightDevice[{index}].weight"
     for key, limits, name in (
         ("rbps", block.throttle_read_bps_device, "throttleReadBpsDevice"),
         ("wbps", block.throttle_write_bps_device, "throttleWriteBpsDevice"),

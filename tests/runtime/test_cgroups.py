@@ -1,0 +1,381 @@
+"""Control groups: limits as files of version 1 and 2, device rules, freezing, killing, paths, statistics, events."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
+
+CGROUP = Path("/sys/fs/cgroup")
+V1 = pytest.mark.skipif(
+    not (CGROUP / "memory/memory.limit_in_bytes").exists(), reason="this host has no cgroup version 1"
+)
+MIB = 1 << 20
+GROUP = f"/veloci-test-{os.getpid()}"
+
+
+def resources(**fields):
+    """A change that sets fields of linux.resources."""
+
+    def change(config):
+        config["linux"]["resources"].update(fields)
+        config["linux"]["cgroupsPath"] = GROUP  # a relative one is below the caller's own group
+
+    return change
+
+
+def read(runtime, controller, file):
+    return (CGROUP / controller / GROUP[1:] / file).read_text().split()
+
+
+V1_FILES = [
+    ({"memory": {"limit": 32 * MIB}}, "memory", "memory.limit_in_bytes", [str(32 * MIB)]),
+    ({"memory": {"limit": 32 * MIB, "swap": 64 * MIB}}, "memory", "memory.memsw.limit_in_bytes", [str(64 * MIB)]),
+    ({"memory": {"limit": 32 * MIB, "swap": -1}}, "memory", "memory.memsw.limit_in_bytes", ["9223372036854771712"]),
+    ({"memory": {"reservation": 8 * MIB}}, "memory", "memory.soft_limit_in_bytes", [str(8 * MIB)]),
+    ({"memory": {"swappiness": 7}}, "memory", "memory.swappiness", ["7"]),
+    ({"cpu": {"shares": 512}}, "cpu", "cpu.shares", ["512"]),
+    ({"cpu": {"quota": 20000, "period": 50000}}, "cpu", "cpu.cfs_quota_us", ["20000"]),
+    ({"cpu": {"quota": 20000, "period": 50000}}, "cpu", "cpu.cfs_period_us", ["50000"]),
+    ({"cpu": {"realtimePeriod": 900000, "realtimeRuntime": 1000}}, "cpu", "cpu.rt_period_us", ["900000"]),
+    ({"cpu": {"cpus": "0", "mems": "0"}}, "cpuset", "cpuset.cpus", ["0"]),
+    ({"pids": {"limit": 33}}, "pids", "pids.max", ["33"]),
+    ({"pids": {"limit": -1}}, "pids", "pids.max", ["max"]),
+    ({"blockIO": {"throttleReadBpsDevice": [{"major": 7, "minor": 0, "rate": 1000000}]}}, "blkio", "blkio.throttle.read_bps_device", ["7:0", "1000000"]),
+    ({"blockIO": {"throttleWriteIOPSDevice": [{"major": 7, "minor": 0, "rate": 100}]}}, "blkio", "blkio.throttle.write_iops_device", ["7:0", "100"]),
+]  # fmt: skip
+
+
+@V1
+@pytest.mark.parametrize(("wanted", "controller", "file", "value"), V1_FILES, ids=[case[2] for case in V1_FILES])
+def test_limits_are_files_of_version_1(either, wanted, controller, file, value):
+    if not (CGROUP / controller / file).exists() and controller != "cpuset":
+        pytest.skip(f"this kernel has no {file}")
+    either.created("true", change=resources(**wanted))
+    assert read(either, controller, file) == value
+
+
+@V1
+@pytest.mark.parametrize(
+    ("wanted", "file", "value"),
+    [
+        ({"cpu": {"idle": 1}}, "cpu.idle", ["1"]),
+        ({"cpu": {"quota": 50000, "burst": 20000}}, "cpu.cfs_burst_us", ["20000"]),
+    ],
+)
+def test_limits_that_runc_1_1_does_not_know(runtime, wanted, file, value):
+    runtime.created("true", change=resources(**wanted))
+    assert read(runtime, "cpu", file) == value
+
+
+@V1
+def test_one_container_is_counted_in_every_hierarchy_and_leaves_none(either):
+    either.detached("sleep", "100")
+    pid = either.state()["pid"]
+    groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    named = [line for line in groups if either.id in line]
+    assert {line.split(":")[1] for line in named} >= {
+        "memory",
+        "cpu",
+        "cpuset",
+        "pids",
+        "devices",
+        "freezer",
+        "blkio",
+        "",
+    }
+    either("delete", "--force", either.id)
+    assert either.traces() == []
+
+
+@pytest.mark.parametrize("path", ["/veloci-test/deep/{id}", "veloci-test-{id}"])
+def test_a_group_is_where_the_path_says(either, path):
+    path = path.format(id=either.id)
+    either.detached("sleep", "100", change=lambda c: c["linux"].update(cgroupsPath=path))
+    groups = Path(f"/proc/{either.state()['pid']}/cgroup").read_text()
+    own = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    wanted = path if path.startswith("/") else f"{own['pids'].rstrip('/')}/{path}"
+    assert f":pids:{wanted}\n" in groups
+    either("delete", "--force", either.id)
+    assert not list(CGROUP.glob(f"*{wanted}"))
+    for group in CGROUP.glob("*/veloci-test"):
+        (group / "deep").rmdir()
+        group.rmdir()
+
+
+@pytest.mark.parametrize("path", ["../x", "/a/../../x", "/", "//", "a/..", "/x\0y"])
+def test_a_path_that_leads_out_is_refused(runtime, path):
+    done = runtime.run("true", change=lambda c: c["linux"].update(cgroupsPath=path))
+    assert (done.returncode, "$.linux.cgroupsPath" in done.stderr) == (1, True)
+    assert runtime.traces() == []
+
+
+@V1
+def test_a_group_with_a_process_in_it_is_refused_and_stays(runtime):
+    group = CGROUP / "pids" / f"busy-{runtime.id}"
+    group.mkdir()
+    with subprocess.Popen(["sleep", "100"]) as process:
+        try:
+            (group / "cgroup.procs").write_text(str(process.pid))
+            done = runtime.run("true", change=lambda c: c["linux"].update(cgroupsPath=f"/busy-{runtime.id}"))
+            assert done.returncode == 1
+            assert "container's cgroup is not empty: 1 process(es) found" in done.stderr
+            assert process.poll() is None
+        finally:
+            process.kill()
+    time.sleep(0.05)
+    for left in CGROUP.glob(f"*/busy-{runtime.id}"):
+        left.rmdir()
+
+
+@V1
+def test_the_groups_are_mounted_one_a_controller(either):
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+
+    script = (
+        "cat /sys/fs/cgroup/pids/cgroup.procs | head -1; grep :pids: /proc/self/cgroup; mkdir /sys/fs/cgroup/pids/x"
+    )
+    done = either.run("sh", "-c", script, change=change)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1"
+    assert lines[1].endswith(":pids:/")  # nothing of the host's tree is shown
+    assert "Read-only file system" in done.stderr
+
+
+@V1
+def test_a_writable_group_can_be_divided_and_goes_with_the_container(either):
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+        for mount in config["mounts"]:
+            if mount["type"] == "cgroup":
+                mount["options"].remove("ro")
+        config["linux"]["cgroupsPath"] = f"/{either.id}"
+
+    done = either.run(
+        "sh",
+        "-c",
+        "mkdir -p /sys/fs/cgroup/pids/a/b && echo 1 > /sys/fs/cgroup/pids/a/b/cgroup.procs && echo fine",
+        change=change,
+    )
+    assert done.stdout == "fine\n", done.stderr
+    assert either.traces() == []
+
+
+@V1
+def test_an_exec_can_go_to_a_group_below(runtime):
+    runtime.detached("sleep", "100")
+    below = CGROUP / "pids" / runtime.id / "below"
+    below.mkdir()
+    done = runtime("exec", "--cgroup", "pids:below", runtime.id, "cat", "/proc/self/cgroup")
+    assert f":pids:/{runtime.id}/below\n" in done.stdout, done.stderr
+    assert f":cpu:/{runtime.id}\n" in done.stdout
+    refused = runtime("exec", "--cgroup", "pids:../..", runtime.id, "true")
+    assert refused.stderr == "veloci-runtime: exec failed: --cgroup: '../..' leads out of the container's cgroup\n"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "$.linux.resources.rdma.mlx5_1: cannot set rdma.max: the cgroup controller rdma is not mounted"),
+        ({"network": {"classID": 1}}, "$.linux.resources.network.classID: cannot set net_cls.classid: the cgroup controller net_cls is not mounted"),
+        ({"unified": {"memory.high": "1"}}, "$.linux.resources.unified: cannot use unified on cgroup v1"),
+        ({"blockIO": {"leafWeight": 30}}, "$.linux.resources.blockIO.leafWeight: set blkio.leaf_weight to 30: No such file or directory"),
+        ({"cpu": {"cpus": "7000"}}, "$.linux.resources.cpu.cpus: set cpuset.cpus to 7000: Numerical result out of range"),
+        ({"memory": {"swappiness": 1000}}, "$.linux.resources.memory.swappiness: set memory.swappiness to 1000: Invalid argument"),
+    ],
+)  # fmt: skip
+@V1
+def test_a_limit_that_the_host_cannot_set_is_named_and_leaves_nothing(runtime, wanted, message):
+    if "rdma" in wanted and (CGROUP / "rdma").exists():
+        pytest.skip("this host has rdma")
+    done = runtime.run("true", change=resources(**wanted))
+    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
+    assert runtime.traces() == []
+
+
+ALONE = 'mkdir -p /sys/fs/cgroup/{0} && mount -t cgroup -o {0} cgroup /sys/fs/cgroup/{0} && "$@"'
+
+
+@V1
+@pytest.mark.needs("unshare")
+def test_network_classes_and_priorities_where_the_host_has_them(either):
+    if not shutil.which("unshare") or "net_cls" not in Path("/proc/cgroups").read_text():
+        pytest.skip("this kernel has no net_cls")
+    wanted = {"classID": 0x100001, "priorities": [{"name": "lo", "priority": 5}]}
+    either.configure(
+        "sh",
+        "-c",
+        "cat /sys/fs/cgroup/net_cls,net_prio/net_cls.classid; grep '^lo ' /sys/fs/cgroup/net_cls,net_prio/net_prio.ifpriomap",
+        change=resources(network=wanted),
+    )
+    words = [either.program, "--root", str(either.root), "run", "--bundle", str(either.bundle), either.id]
+    script = ALONE.format("net_cls,net_prio")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False, timeout=20
+    )
+    (CGROUP / "net_cls,net_prio").rmdir()
+    assert done.stdout == "1048577\nlo 5\n", done.stderr
+
+
+@V1
+def test_a_paused_container_is_frozen_and_goes_on(either):
+    either.detached("sh", "-c", "while :; do :; done", change=resources())
+    assert either("pause", either.id).returncode == 0
+    assert read(either, "freezer", "freezer.state") == ["FROZEN"]
+    assert either.state()["status"] == "paused"
+    assert either("resume", either.id).returncode == 0
+    assert either.state()["status"] == "running"
+
+
+@V1
+def test_a_paused_container_is_deleted_by_force(either):
+    either.detached("sleep", "100")
+    either("pause", either.id)
+    assert either("delete", "--force", either.id).returncode == 0
+    assert either.traces() == []
+
+
+def test_kill_of_all_reaches_every_process(runtime):
+    def change(config):
+        config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "pid"]
+
+    runtime.detached("sh", "-c", "sleep 100 & sleep 100 & wait", change=change)
+    time.sleep(0.1)
+    pids = json.loads(runtime("ps", "-f", "json", runtime.id).stdout)
+    assert len(pids) == 3
+    assert runtime("kill", "--all", runtime.id, "KILL").returncode == 0
+    time.sleep(0.2)
+    assert json.loads(runtime("ps", "-f", "json", runtime.id).stdout) == []
+
+
+# --- version 2 -----------------------------------------------------------------------------------
+
+UNIFIED = 'umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup /sys/fs/cgroup && "$@"'
+pure = pytest.mark.skipif(
+    not any("cgroup2" in line for line in Path("/proc/filesystems").read_text().splitlines()), reason="no cgroup 2"
+)
+
+
+def unified(runtime, *args, change=None, then=""):
+    """A container run where only version 2 is mounted; `then` is shell while it runs."""
+    runtime.configure(*args, change=change)
+    start = "run -d" if then else "run"
+    words = f"{runtime.program} --root {runtime.root} {start} --bundle {runtime.bundle} {runtime.id}"
+    after = f"< /dev/null > {runtime.root}.out 2>&1; {then}" if then else ""
+    script = UNIFIED.replace('"$@"', f"{{ {words} {after} ; }}")
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+@pure
+@pytest.mark.needs("unshare")
+def test_version_2_alone_holds_freezes_and_kills(runtime):
+    it = f"{runtime.program} --root {runtime.root}"
+    then = (
+        f"cat /sys/fs/cgroup/{runtime.id}/cgroup.procs | wc -l; {it} pause {runtime.id}; cat /sys/fs/cgroup/{runtime.id}/cgroup.freeze;"
+        f"{it} resume {runtime.id}; cat /sys/fs/cgroup/{runtime.id}/cgroup.freeze; {it} exec {runtime.id} grep 0:: /proc/self/cgroup;"
+        f"{it} delete --force {runtime.id}; ls -d /sys/fs/cgroup/{runtime.id}"
+    )
+    done = unified(runtime, "sleep", "100", then=then)
+    assert done.stdout.split() == ["1", "1", "0", f"0::/{runtime.id}"], done.stderr
+    assert "No such file" in done.stderr
+    assert runtime.traces() == []
+
+
+@pure
+@pytest.mark.needs("unshare")
+def test_version_2_allows_devices_by_a_program(either):
+    def change(config):
+        config["linux"]["devices"] = [{"path": f"/dev/loop{n}", "type": "b", "major": 7, "minor": n} for n in (98, 99)]
+        rules = [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "b", "major": 7, "minor": 98, "access": "r"},
+        ]
+        config["linux"]["resources"]["devices"] = rules
+
+    script = "cat /dev/loop98; cat /dev/loop99; true > /dev/loop98; true > /dev/null && head -c1 /dev/urandom > /dev/null && echo fine"
+    done = unified(either, "sh", "-c", script, change=change)
+    denied = [line for line in done.stderr.splitlines() if "Operation not permitted" in line]
+    assert len(denied) == 2, done.stderr
+    assert "loop99" in denied[0]
+    assert "loop98" in denied[1]
+    assert done.stdout == "fine\n"
+
+
+@pure
+@pytest.mark.needs("unshare")
+def test_version_2_replaces_the_device_program_at_an_update(runtime):
+    def change(config):
+        config["linux"]["devices"] = [{"path": "/dev/loop99", "type": "b", "major": 7, "minor": 99}]
+        config["linux"]["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
+
+    it = f"{runtime.program} --root {runtime.root}"
+    look = f"{it} exec {runtime.id} cat /dev/loop99"
+    rules = json.dumps({"devices": [{"allow": True, "type": "b", "major": 7, "minor": 99, "access": "rwm"}]})
+    then = f"{look}; echo '{rules}' | {it} update -r - {runtime.id} && echo updated; {look}; {it} delete --force {runtime.id}"
+    done = unified(runtime, "sleep", "100", change=change, then=then)
+    assert done.stdout == "updated\n"
+    assert done.stderr.count("Operation not permitted") == 1, done.stderr
+
+
+@pure
+@pytest.mark.needs("unshare")
+def test_version_2_is_mounted_in_the_container(either):
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+
+    done = unified(
+        either,
+        "sh",
+        "-c",
+        "cat /sys/fs/cgroup/cgroup.procs /proc/self/cgroup; grep -c cgroup2 /proc/mounts",
+        change=change,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1", done.stderr
+    assert "0::/" in lines
+    assert lines[-1] == "1"
+
+
+@pure
+@pytest.mark.needs("unshare")
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"unified": {"nosuch.max": "1"}}, "unified.nosuch.max: set nosuch.max to 1: No such file or directory"),
+        ({"unified": {"../cgroup.procs": "1"}}, "unified: '../cgroup.procs' is not a file name"),
+        ({"memory": {"swappiness": 5}}, "memory.swappiness: cgroup version 2 has nothing like it"),
+        ({"cpu": {"realtimeRuntime": 5}}, "cpu.realtimeRuntime: cgroup version 2 has nothing like it"),
+        ({"network": {"classID": 5}}, "network: cgroup version 2 has nothing like it"),
+        ({"memory": {"limit": 100, "swap": 50}}, "memory.swap: is below memory.limit"),
+    ],
+)  # fmt: skip
+def test_version_2_names_what_it_cannot_do(runtime, wanted, message):
+    done = unified(runtime, "true", change=resources(**wanted))
+    assert (
+        done.stderr.splitlines()[0]
+        == f"veloci-runtime: veloci-runtime run failed: config.json: $.linux.resources.{message}"
+    )
+    assert runtime.traces() == []
+
+
+@pure
+@pytest.mark.needs("unshare")
+def test_version_2_takes_any_file_by_its_name(runtime):
+    done = unified(
+        runtime,
+        "cat",
+        "/sys/fs/cgroup/cgroup.max.depth",
+        change=lambda c: (
+            resources(unified={"cgroup.max.depth": "3"})(c),
+            c["linux"]["namespaces"].append({"type": "cgroup"}),
+        ),
+    )
+    assert done.stdout == "3\n", done.stderr

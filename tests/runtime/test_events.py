@@ -1,0 +1,104 @@
+"""events: what a container uses, in runc's shape, and kills for want of memory."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
+MIB = 1 << 20
+
+
+def shape(value):
+    """The names and types in a JSON value."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return type(value).__name__
+
+
+@pytest.mark.needs("runc")
+def test_stats_have_runcs_shape(runtime):
+    runtime.detached("sleep", "100", change=lambda c: c["linux"]["resources"].update(pids={"limit": 20}))
+    ours = json.loads(runtime("events", "--stats", runtime.id).stdout)
+    assert (ours["type"], ours["id"]) == ("stats", runtime.id)
+    runtime("delete", "--force", runtime.id)
+    runtime.program = "runc"
+    runtime._quietly("run", "-d")
+    theirs = json.loads(runtime("events", "--stats", runtime.id).stdout)
+    runtime("delete", "--force", runtime.id)
+    theirs["data"]["cpu"]["usage"].pop("percpu_kernel", None)  # of version 1 alone, and only now and then
+    theirs["data"]["cpu"]["usage"].pop("percpu_user", None)
+    for data in (ours["data"], theirs["data"]):
+        data["blkio"] = {}  # depends on what was read from the disk
+        data["memory"].pop("cache", None)
+        data.pop("hugetlb")  # other tests mount and unmount that controller
+    assert shape(ours) == shape(theirs)
+    assert ours["data"]["pids"] == {"current": 1, "limit": 20}
+    assert ours["data"]["cpuset"]["cpus"] == theirs["data"]["cpuset"]["cpus"]
+
+
+def test_numbers_are_of_this_container(either):
+    def change(config):
+        config["linux"]["resources"]["memory"] = {"limit": 48 * MIB}
+
+    either.detached("sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; exec sleep 100", change=change)
+    time.sleep(0.3)
+    data = json.loads(either("events", "--stats", either.id).stdout)["data"]
+    assert data["memory"]["usage"]["limit"] == 48 * MIB
+    assert 0 < data["memory"]["usage"]["usage"] < 48 * MIB
+    assert data["cpu"]["usage"]["total"] > 10_000_000
+    assert data["pids"]["current"] == 1
+
+
+def follow(runtime, *words):
+    command = [runtime.program, "--root", str(runtime.root), "events", *words, runtime.id]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_stats_come_at_the_interval_until_it_ends(runtime):
+    runtime.detached("sleep", "100")
+    with follow(runtime, "--interval", "100ms") as events:
+        time.sleep(0.7)
+        runtime("kill", runtime.id, "KILL")
+        out, error = events.communicate(timeout=10)
+    kinds = [json.loads(line)["type"] for line in out.splitlines()]
+    assert (events.returncode, error) == (0, "")
+    assert 2 <= len(kinds) <= 8
+    assert set(kinds) == {"stats"}
+
+
+def test_a_kill_for_want_of_memory_is_told(runtime):
+    def change(config):
+        config["linux"]["resources"]["memory"] = {"limit": 8 * MIB, "swap": 8 * MIB}
+        if not os.path.exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"):
+            del config["linux"]["resources"]["memory"]["swap"]
+        config["root"]["readonly"] = False
+        config["mounts"].append({"destination": "/big", "type": "tmpfs", "source": "tmpfs"})
+
+    script = "while ! test -e /go; do sleep 0.05; done; cat /dev/zero > /big/file; sleep 100"
+    runtime.detached("sh", "-c", script, change=change)
+    with follow(runtime, "--interval", "60s") as events:
+        time.sleep(0.4)
+        (runtime.bundle / "rootfs/go").touch()
+        line = events.stdout.readline()
+        runtime("kill", runtime.id, "KILL")
+        events.communicate(timeout=10)
+    assert json.loads(line) == {"type": "oom", "id": runtime.id}
+
+
+@pytest.mark.parametrize("words", [("--stats",), ()])
+def test_a_container_that_has_ended_has_no_events(runtime, words):
+    runtime.detached("true")
+    while runtime.state()["status"] != "stopped":
+        pass
+    done = runtime("events", *words, runtime.id)
+    assert (done.returncode, done.stderr) == (1, f"veloci-runtime: container with id {runtime.id} is not running\n")
+
+
+@pytest.mark.parametrize("text", ["0s", "5", "x", "-1s"])
+def test_an_interval_that_is_none_is_refused(runtime, text):
+    runtime.detached("sleep", "100")
+    done = runtime("events", f"--interval={text}", runtime.id)
+    assert done.stderr == f"veloci-runtime: --interval: {text!r} is not a time above zero, as 500ms or 5s\n"
