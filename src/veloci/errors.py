@@ -36,6 +36,10 @@ class VelociError(Exception):
         message = str(self.args[0])
         return f"{self.where}: {message}" if self.where else message
 
+    def plain(self) -> dict[str, str | int | None]:
+        """It as JSON's builtins, for another process, where `revived` makes it again."""
+        return {"class": type(self).__name__, "message": str(self), "hint": self.hint, "exit_status": self.exit_status}
+
 
 class InvalidInput(VelociError):
     """What was passed breaks a rule."""
@@ -88,3 +92,12 @@ class HostError(VelociError):
         forbidden = cause.errno in (1, 13) and geteuid() != 0  # EPERM, EACCES
         about = fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else "the system refuses"
         return cls(about, cause, hint="run it as root, or as the owner of the file" if forbidden else "")
+
+
+def revived(fields: dict[str, str | int | None]) -> VelociError:
+    """The error that another process described by `plain`, of its class if that takes no more than a message."""
+    known = {kind.__name__: kind for kind in (InvalidInput, NotFound, Conflict, Denied, Unavailable, Unsupported)}
+    status = fields["exit_status"]
+    return known.get(str(fields.get("class")), VelociError)(
+        str(fields["message"]), hint=str(fields["hint"]), exit_status=None if status is None else int(status)
+    )
