@@ -127,3 +127,69 @@ def test_a_failed_pull_leaves_the_store_as_it_was(built, tmp_path):
     assert not list((content / "ingest").iterdir())
     assert {path.name for path in (content / "blobs/sha256").iterdir()} <= {digest(built.config)[7:]}
     assert json.loads((content / "index.json").read_text())["manifests"] == []
+
+
+def index_of(built):
+    """An index that holds the image, put into the layout; its bytes."""
+    kind = "application/vnd.oci.image.index.v1+json"
+    entry = {"mediaType": built.document["mediaType"], "digest": digest(built.manifest), "size": len(built.manifest)}
+    document = {"schemaVersion": 2, "mediaType": kind, "manifests": [{**entry, "platform": built.platform}]}
+    raw = json.dumps(document).encode()
+    built.write([(raw, kind, "v0")])
+    return raw
+
+
+def repo_digests(name):
+    return json.loads(veloci("inspect", "-f", "{{json .RepoDigests}}", name))
+
+
+def test_what_registries_call_an_image_is_kept(built, registry):
+    index = index_of(built)
+    name = f"{registry}/called"
+    veloci("copy", "-q", "--all", f"oci:{built.path}:v0", f"docker://{name}:v0")
+    veloci("pull", "-q", f"{name}:v0")
+    assert repo_digests(f"{name}:v0") == [f"{name}@{digest(index)}"]
+    columns = "{{.Repository}} {{.Tag}} {{.Digest}}"
+    assert veloci("images", "--format", columns, name) == f"{name} v0 {digest(index)}\n"
+    assert json.loads(veloci("inspect", f"{name}@{digest(index)}"))[0]["RepoTags"] == [f"{name}:v0"]
+    other = f"{registry}/other"
+    veloci("tag", f"{name}:v0", f"{other}:v0")
+    assert repo_digests(f"{other}:v0") == [f"{name}@{digest(index)}"]
+    assert veloci("images", "--format", columns, other) == f"{other} v0 <none>\n"
+    veloci("push", "-q", f"{other}:v0")
+    assert repo_digests(f"{other}:v0") == sorted([f"{name}@{digest(index)}", f"{other}@{digest(built.manifest)}"])
+    veloci("rmi", f"{name}:v0")
+    assert repo_digests(f"{other}:v0") == [f"{other}@{digest(built.manifest)}"]
+
+
+def test_an_image_that_no_registry_has_is_called_nothing(built):
+    veloci("copy", "-q", f"oci:{built.path}:v0", "app:v0")
+    assert repo_digests("app:v0") == []
+    assert veloci("images", "--digests", "--format", "{{.Digest}}") == "<none>\n"
+
+
+def test_short_names_are_found_where_registries_conf_says(built, registry, tmp_path):
+    path = tmp_path / "home/.config/containers/registries.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f'unqualified-search-registries = ["127.0.0.1:1", "{registry}"]\n[aliases]\nnick = "{registry}/short/real"\n'
+    )
+    for name in ("short/real", "short/app"):
+        veloci("copy", "-q", f"oci:{built.path}:v0", f"docker://{registry}/{name}:v0")
+    assert veloci("pull", "-q", "nick:v0") == f"{registry}/short/real:v0\n"
+    lines = veloci("pull", "short/app:v0").splitlines()
+    assert lines[-1] == f"{registry}/short/app:v0"
+    for name, whole in (("nick:v0", "short/real:v0"), ("short/app:v0", "short/app:v0")):
+        assert json.loads(veloci("inspect", name))[0]["RepoTags"] == [
+            f"{registry}/short/app:v0",
+            f"{registry}/short/real:v0",
+        ], whole
+    assert failed("pull", "-q", "short/none:v0") == (
+        "veloci: no registry gives it: cannot reach 127.0.0.1:1: connection refused; "
+        f"{registry}/short/none:v0: manifest unknown\n  try: write the registry's name too\n"
+    )
+    path.write_text(f'[[registry]]\nlocation = "{registry}"\nblocked = true\n')
+    assert failed("pull", f"{registry}/short/app:v0") == (
+        f"veloci: {registry}/short/app:v0: registry {registry} is blocked in registries.conf\n"
+        "  try: choose another registry\n"
+    )

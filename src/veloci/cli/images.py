@@ -32,7 +32,7 @@ def images(
     uncompressed layers where they tell it, else of the compressed ones.
 
     -a, --all             as without it: veloci keeps no images of intermediate steps
-    --digests             show the manifests' digests
+    --digests             show the digests by which registries know them
     -f, --filter KEY=VAL  only these: reference=PATTERN, label=KEY[=VALUE], dangling=BOOL,
                           before=IMAGE, since=IMAGE; may be repeated
     --format FORMAT       table, table TEMPLATE, json, or a Go template:
@@ -66,7 +66,7 @@ def _item(store: Any, listed: Listed, reference: Reference | None, *, no_trunc: 
         "ID": listed.id if no_trunc else short(listed.id),
         "Repository": reference.familiar_name() if reference else "<none>",
         "Tag": (reference.tag if reference else None) or "<none>",
-        "Digest": listed.descriptor.digest if reference else "<none>",
+        "Digest": _digest(store, listed, reference) if reference else "<none>",
         "CreatedSince": ago(created),
         "CreatedAt": timestamp(created) if created else "N/A",
         "Size": count,
@@ -74,6 +74,14 @@ def _item(store: Any, listed: Listed, reference: Reference | None, *, no_trunc: 
         "SharedSize": "N/A",
         "UniqueSize": "N/A",
     }
+
+
+def _digest(store: Any, listed: Listed, reference: Reference) -> str:
+    """The digest by which the registry knows the image of this name, `<none>` if it is not known to have it."""
+    from veloci.engine.image_describe import repo_digests
+
+    known = repo_digests(store, [reference], listed.descriptor)
+    return known[0].partition("@")[2] if known else "<none>"
 
 
 def history(

@@ -23,7 +23,8 @@ def pull(
     """Download an image from a registry.
 
     NAME is [HOST[:PORT]/]REPOSITORY[:TAG|@DIGEST]; without a tag it is "latest". Layers that are
-    here already are not downloaded, and an interrupted download goes on where it stopped.
+    here already are not downloaded, and an interrupted download goes on where it stopped. A NAME
+    without a host is docker.io's, but for the aliases and search registries of registries.conf.
 
     -a, --all-tags         download every tag of the repository
     --platform OS/ARCH     the image for this platform, not for this machine's
@@ -33,20 +34,27 @@ def pull(
     from veloci.engine.engine import Engine
     from veloci.errors import InvalidInput
     from veloci.registry.client import Repository
+    from veloci.registry.configuration import first
     from veloci.spec.reference import Reference
 
     reference = Reference.parse(name)
     engine, session = Engine(), session_of(registry)
+    candidates = session.configuration.candidates(name)
     if not all_tags:
         if not (reference.tag or reference.digest or quiet):
             print("Using default tag: latest")
-        changed = _one(engine, session, reference.with_default_tag(), platform, quiet=quiet)
+        reference, changed = first(
+            [candidate.with_default_tag() for candidate in candidates],
+            lambda candidate: (candidate, _one(engine, session, candidate, platform, quiet=quiet)),
+        )
     else:
         if reference.tag or reference.digest:
             raise InvalidInput(
                 "tag can't be used with --all-tags/-a", where="--all-tags", hint=reference.familiar_name()
             )
-        tags = list(Repository(reference, session=session).tags())
+        reference, tags = first(
+            candidates, lambda candidate: (candidate, list(Repository(candidate, session=session).tags()))
+        )
         done = [_one(engine, session, reference.replace(tag=tag), platform, quiet=quiet) for tag in tags]
         changed = any(done)
     shown = reference if all_tags else reference.with_default_tag()

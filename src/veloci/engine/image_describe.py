@@ -44,7 +44,7 @@ def document(engine: Engine, image: Image, names: list[Reference], descriptor: D
     return {
         "Id": image.id,
         "RepoTags": [name.familiar() for name in names if name.tag and not name.digest],
-        "RepoDigests": sorted({f"{name.familiar_name()}@{descriptor.digest}" for name in names}),
+        "RepoDigests": repo_digests(engine.store, names, descriptor),
         "Parent": "",
         "Comment": config.history[-1].comment if config.history else "",
         "Created": config.created or "0001-01-01T00:00:00Z",
@@ -60,6 +60,15 @@ def document(engine: Engine, image: Image, names: list[Reference], descriptor: D
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Descriptor": {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size},
     }
+
+
+def repo_digests(store: Store, names: list[Reference], descriptor: Descriptor) -> list[str]:
+    """REPOSITORY@DIGEST where it was pulled from or pushed to, of the repositories it has a name of here."""
+    from veloci.transport.memory import Memory
+
+    here = {(name.registry, name.repository) for name in names}
+    known = Memory(store.root).names(descriptor.digest)
+    return sorted(name.familiar() for name in known if (name.registry, name.repository) in here)
 
 
 def _plain(image: Image) -> dict[str, Any]:

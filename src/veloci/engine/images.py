@@ -70,6 +70,8 @@ class Images:
                 return self._named(reference), reference
             except NotFound as error:
                 problem = error
+                if other := self._other(name):
+                    return other
             except InvalidInput:
                 if not identity:
                     raise
@@ -78,6 +80,18 @@ class Images:
             if found:
                 return found, None
         raise problem or _missing(name)
+
+    def _other(self, name: str) -> tuple[Descriptor, Reference] | None:
+        """What a short name stands for besides docker.io's image: an alias or a registry of registries.conf."""
+        from veloci.registry.configuration import load
+
+        for other in load().candidates(name):
+            try:
+                reference = other.with_default_tag()
+                return self._named(reference), reference
+            except NotFound:
+                continue
+        return None
 
     def _named(self, reference: Reference) -> Descriptor:
         """The descriptor under a name; one with a digest is also found under any tag of its repository."""
@@ -88,9 +102,15 @@ class Images:
             for name, descriptor in names.all() if reference.digest else ():
                 there = _reference(name)
                 same = there and there.repository == reference.repository and there.registry == reference.registry
-                if same and descriptor.digest == reference.digest:
+                if same and reference.digest in (descriptor.digest, *self._elsewhere(descriptor)):
                     return descriptor
         raise _missing(reference.familiar())
+
+    def _elsewhere(self, descriptor: Descriptor) -> list[Digest]:
+        """The digests by which registries know the image."""
+        from veloci.transport.memory import Memory
+
+        return [name.digest for name in Memory(self._engine.store.root).names(descriptor.digest) if name.digest]
 
     def _by_identity(self, start: str, name: str) -> Descriptor | None:
         found: dict[Digest, Descriptor] = {}
@@ -135,17 +155,22 @@ class Images:
     ) -> Pulled:
         """Bring an image from its registry. Raises NotFound, Denied, Unavailable, Corrupt, HostError."""
         from veloci.engine.tasks import parallel
+        from veloci.registry.configuration import first
+        from veloci.registry.session import Session
         from veloci.transport.exchange import pull
 
-        engine = self._engine
-        return pull(
-            engine.store,
-            engine.names,
-            Reference.parse(name),
-            session=session,
-            platform=_platform(platform),
-            progress=progress,
-            parallel=parallel,
+        engine, session = self._engine, session or Session()
+        return first(
+            session.configuration.candidates(name),
+            lambda reference: pull(
+                engine.store,
+                engine.names,
+                reference,
+                session=session,
+                platform=_platform(platform),
+                progress=progress,
+                parallel=parallel,
+            ),
         )
 
     def push(

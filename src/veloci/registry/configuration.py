@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address, ip_network
 
-from veloci.errors import Denied, HostError, InvalidInput
+from veloci.errors import Denied, HostError, InvalidInput, NotFound, Unavailable, VelociError
 from veloci.spec.reference import DEFAULT_REGISTRY, Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TypeVar
+
+    Done = TypeVar("Done")
 
 SYSTEM = "/etc/containers/registries.conf"
 WHEN = ("all", "digest-only", "tag-only")
@@ -125,6 +127,23 @@ def _when(table: dict[str, Any], mirror: dict[str, Any]) -> str:
     if table.get("mirror-by-digest-only"):
         return "digest-only"
     return str(mirror.get("pull-from-mirror") or "all")
+
+
+def first(references: Sequence[Reference], work: Callable[[Reference], Done]) -> Done:
+    """What `work` gives for the first of a name's candidates with which it succeeds.
+
+    Raises its error if there is one candidate, and NotFound with what each said if there are several.
+    """
+    failures: list[VelociError] = []
+    for reference in references:
+        try:
+            return work(reference)
+        except (NotFound, Denied, Unavailable) as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    hint = "write the registry's name too"
+    raise NotFound("no registry gives it: " + "; ".join(str(failure) for failure in failures), hint=hint)
 
 
 def load() -> Configuration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from veloci.errors import NotFound
 from veloci.transport.copy import copy
+from veloci.transport.memory import Memory
 from veloci.transport.registry import RegistryPlace
 from veloci.transport.store import StorePlace
 
@@ -53,6 +54,7 @@ def pull(
     except NotFound:
         before = ""
     descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
+    Memory(store.root).note_name(descriptor.digest, reference.replace(tag=None, digest=found.digest))
     return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
 
 
@@ -73,6 +75,8 @@ def push(
     Raises Denied, Unavailable, InvalidInput, NotFound for a blob that the store lacks.
     """
     source = StorePlace(store, names, reference, descriptor)
-    return copy(
+    done = copy(
         source, RegistryPlace(reference, session), format=format, all=True, progress=progress, parallel=parallel
     )
+    Memory(store.root).note_name(descriptor.digest, reference.replace(tag=None, digest=done.digest))
+    return done

@@ -1,4 +1,4 @@
-"""What is known of blobs beyond the blobs: which repositories have one, and what forms of a layer there are.
+"""What is known of blobs beyond the blobs: which repositories have one, and under what name; what forms of a layer are.
 
 Hints, one small file a digest below the store's known/: a lost, stale or torn one costs a transfer, nothing else.
 """
@@ -22,9 +22,14 @@ MOST = 8  # repositories and forms that are kept for one digest, the latest
 
 
 class Known(Document):
-    """What is known of one digest. forms: descriptors of the layer with this diff ID, compressed."""
+    """What is known of one digest.
+
+    forms: descriptors of the layer with this diff ID, compressed. names: REPOSITORY@DIGEST of the image whose
+    manifest this is, where it was pulled from or pushed to: there it may be one of an index.
+    """
 
     repositories: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     forms: tuple[Descriptor, ...] = ()
 
 
@@ -58,6 +63,16 @@ class Memory:
         if form not in known.forms:
             self._write(diff_id, known.replace(forms=(form, *known.forms)[:MOST]))
 
+    def names(self, digest: Digest) -> tuple[Reference, ...]:
+        """What registries call the image whose manifest this is: repositories with digests, the latest first."""
+        return tuple(Reference.parse(name) for name in self._read(digest).names)
+
+    def note_name(self, digest: Digest, name: Reference) -> None:
+        """Remember what a registry calls the image whose manifest this is: a repository with a digest."""
+        known = self._read(digest)
+        if str(name) not in known.names:
+            self._write(digest, known.replace(names=(str(name), *known.names)[:MOST]))
+
     def _path(self, digest: Digest) -> str:
         return f"{self._root}/{digest.replace(':', '-')}"
 
@@ -67,7 +82,7 @@ class Memory:
         try:
             with open(self._path(digest), "rb", buffering=0) as file:
                 known = Known.decode(file.read(), name=digest)
-            for name in known.repositories:
+            for name in (*known.repositories, *known.names):
                 Reference.parse(name)
         except (OSError, VelociError):
             return Known()
