@@ -69,9 +69,9 @@ def test_a_table_is_aligned_as_by_docker(tmp_path):
     words = ["docker", "context", "ls", "--format"]
     environment.pop("DOCKER_HOST", None)
 
-    item = {"Name": "default", "Description": "Current DOCKER_HOST based configuration", "Error": "", "Current": "x"}
+    item = {"Name": "default", "Description": "Current DOCKER_HOST based configuration"}
     for format in (
-        r"table {{.Name}}\t{{.Description}}\t{{.Error}}",
+        r"table {{.Name}}\t{{.Description}}\t{{title .Name}}",
         r"table {{upper .Name}}\t{{json .Name}}\t{{truncate .Name 2}}\t{{pad .Name 2 2}}|",
         r"{{.Name}}\t{{.Description}}",
         "table {{.Name}} {{title .Name}}",

@@ -29,7 +29,6 @@ SAME = r"""
 {{range .Endpoints}}{{.Host}},{{$.Name}}{{else}}none{{end}}{{range .TLSMaterial}}x{{else}}none{{end}}
 {{range $i, $e := split "a,b,c" ","}}{{if $i}}-{{end}}{{$i}}{{$e}}{{end}}
 {{range split "a,b,c" ","}}{{if eq . "b"}}{{continue}}{{end}}{{.}}{{end}}{{range split "a,b" ","}}{{.}}{{break}}{{end}}
-{{range 3}}{{.}}{{end}}{{range $i := 2}}{{$i}}{{end}}
 {{printf "%5d|%-5s|%q|%v|%t|%x|%05d|%+d|%.2f|%8.3f|%c|%U|%T|%%" 3 "a" "b" .Endpoints true 255 42 7 1.5 2.5 65 66 "s"}}
 {{printf "%d %s" "a" 3}}|{{printf "%d"}} {{printf "x" 3}}|{{printf "%v %v" 1}}|{{printf "%s" (split "a,b" ",")}}|{{printf "%!"}}
 {{truncate .Name 2}}|{{truncate .Name 9}}|{{pad .Name 1 2}}|{{pad "" 1 2}}|{{title "hello world"}}|{{upper "aé"}}|{{lower "AÉ"}}
@@ -43,7 +42,7 @@ a {{- " x " -}} b {{/* c */}}d {{- /* e */ -}} f {{- 3}}   {{3 -}}  g
 {{len .Name}} {{len "é"}} {{len .Endpoints}} {{len (split "a,b" ",")}}
 {{slice "abcd" 1 2}} {{slice "abcd" 2}} {{slice (split "a,b,c" ",") 1 3}} {{index (split "a,b" ",") 1}}
 {{join (split "a b" " ") ","}}{{split "ab" ""}}{{split "a" ","}}
-{{with .Name}}{{.}}{{end}}{{with ""}}x{{else}}y{{end}}{{with $n := .Name}}{{$n}}{{end}}{{with ""}}a{{else with "b"}}{{.}}{{end}}
+{{with .Name}}{{.}}{{end}}{{with ""}}x{{else}}y{{end}}{{with $n := .Name}}{{$n}}{{end}}
 {{if .TLSMaterial}}a{{else if eq .Name "foo"}}b{{else}}c{{end}}{{if 0}}a{{else if 0}}b{{else}}c{{end}}
 {{define "x"}}a{{.}}{{end}}{{template "x" .Name}}{{template "x"}}{{block "y" 3}}{{.}}{{end}}
 {{.Name}}\n\t
@@ -55,6 +54,13 @@ a {{- " x " -}} b {{/* c */}}d {{- /* e */ -}} f {{- 3}}   {{3 -}}  g
 {{json "a<b>&\u00e9"}}{{json 3}}{{json nil}}{{json (split "a" ",")}}
 {{printf "%*d|%-*d|%.*f" 5 1 4 2 1 1.25}}|{{printf "%v %v" true nil}}|{{printf "% d|%#x" 5 255}}
 """.strip().splitlines()
+
+# What Debian's docker, of an older Go, does not know yet; as docker 28 says it.
+NEWER = {
+    "{{range 3}}{{.}}{{end}}{{range $i := 2}}{{$i}}{{end}}": "01201\n",
+    '{{with ""}}a{{else with "b"}}{{.}}{{end}}': "b\n",
+    "{{3)}}": "template parsing error: template: :1: unexpected right paren",
+}
 
 REFUSED = """
 {{.Foo}}
@@ -82,7 +88,6 @@ REFUSED = """
 {{3 4}}
 {{}}
 {{(3}}
-{{3)}}
 {{upper}}
 {{upper 1 2}}
 {{upper 1}}
@@ -145,6 +150,11 @@ def test_a_template_renders_as_with_docker(docker, template):
     theirs = docker(template)
     assert "template parsing error" not in theirs
     assert ours(template) == theirs
+
+
+@pytest.mark.parametrize(("template", "shown"), NEWER.items())
+def test_a_template_renders_as_with_a_newer_docker(template, shown):
+    assert ours(template) == shown
 
 
 @pytest.mark.needs("docker")
