@@ -49,6 +49,10 @@ class Box:
         """A field of what `inspect` knows."""
         return self.ok("inspect", "--type", "container", "-f", template, container).strip()
 
+    def layer(self):
+        """The directory of the image's files."""
+        return next((self.path / "data/snapshots/layers").glob("sha256-*")) / "fs"
+
     def monitor(self, container):
         """The PID of its monitor."""
         id = self.show(container, "{{.Id}}")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from veloci.errors import InvalidInput
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from veloci.engine.containers import Containers
+    from veloci.cli.ps_filters import Filters
+    from veloci.engine.engine import Engine
     from veloci.engine.record import Record
     from veloci.monitor.state import State
 
-_HEADINGS = {"ID": "CONTAINER ID", "RunningFor": "CREATED"}
+_HEADINGS = {"ID": "CONTAINER ID", "RunningFor": "CREATED", "LocalVolumes": "LOCAL VOLUMES"}
 _COLUMNS = ("{{.ID}}", "{{.Image}}", "{{.Command}}", "{{.RunningFor}}", "{{.Status}}", "{{.Ports}}", "{{.Names}}")
 _SECOND = 1e9  # nanoseconds
-_LIVE = ("running", "paused", "restarting")
+_LONGEST = 20  # characters of a command; 15 of a mount
 
 
 def ps(
@@ -23,86 +23,114 @@ def ps(
     all: bool = False,
     quiet: bool = False,
     no_trunc: bool = False,
+    size: bool = False,
     filter: tuple[str, ...] = (),
     format: str | None = None,
-    last: int = 0,
+    last: int = -1,
     latest: bool = False,
 ) -> int:
     """List containers.
 
     -a, --all           also those that do not run
     -q, --quiet         print the IDs only
-    --no-trunc          show whole IDs and commands
-    -f, --filter FIELD=VALUE  only those with this name, id, status, label, ancestor
+    -s, --size          show the bytes that each has written, and with its image
+    --no-trunc          show whole IDs, commands and mounts
+    -f, --filter FIELD=VALUE  only those with this ancestor, before, exited, expose, health, id, label, name,
+                        network, publish, since, status, volume
     --format TEMPLATE   a Go template for each, table TEMPLATE, or json
-    -n, --last N        the N made last, running or not
+    -n, --last N        the N made last, running or not; -1 is all
     -l, --latest        the one made last
     """
     from veloci.cli.output import formatted, show
+    from veloci.cli.ps_filters import Filters
     from veloci.engine.engine import Engine
 
-    containers = Engine().containers
-    conditions = [_condition(text) for text in filter]
-    rows = [(record, containers.records.current(record.id)) for record in containers.records.all()]
-    rows.sort(key=lambda row: row[0].created, reverse=True)
+    engine = Engine()
+    fits = Filters(engine, filter)
     count = 1 if latest else last
-    everything = all or bool(count) or any(field == "status" for field, _ in conditions)
-    rows = [row for row in rows if (everything or row[1].status in _LIVE) and _fits(*row, conditions)]
-    items = [_item(containers, *row, no_trunc=no_trunc) for row in rows[: count or None]]
-    table = "{{.ID}}" if quiet else "table " + "\t".join(_COLUMNS)
-    show(formatted(items, None if quiet and format is None else format, table, headings=_HEADINGS))
+    found = sorted(_found(engine, fits, ended=all or fits.ended or count > 0), key=_created, reverse=True)
+    found = found[: count if count > 0 else None]
+    sized = size or ".Size" in (format or "")
+    items = [_item(engine, *each, whole=no_trunc, size=sized) for each in found]
+    if quiet:
+        show("".join(f"{item['ID']}\n" for item in items))
+        return 0
+    columns = (*_COLUMNS, "{{.Size}}") if size else _COLUMNS
+    show(formatted(items, format, "table " + "\t".join(columns), headings=_HEADINGS))
     return 0
 
 
-def _condition(text: str) -> tuple[str, str]:
-    field, equals, value = text.partition("=")
-    if not equals or field not in ("name", "id", "status", "label", "ancestor"):
-        raise InvalidInput(
-            f"unknown filter {text!r}",
-            where="--filter",
-            hint="name, id, status, label or ancestor=VALUE",
-            exit_status=None if equals else 125,  # docker's: its flags' grammar is wrong
-        )
-    return field, value
+def _created(found: tuple[Record, State]) -> int:
+    return found[0].created
 
 
-def _fits(record: Record, now: State, conditions: list[tuple[str, str]]) -> bool:
-    for field, value in conditions:
-        key, equals, wanted = value.partition("=")
-        label = record.labels.get(key)
-        answers = {
-            "name": value in record.name,
-            "id": record.id.startswith(value),
-            "status": now.status == value,
-            "label": label is not None and (not equals or label == wanted),
-            "ancestor": record.image == value or record.image_id.removeprefix("sha256:").startswith(value),
-        }
-        if not answers[field]:
-            return False
-    return True
+def _found(engine: Engine, fits: Filters, *, ended: bool) -> Iterator[tuple[Record, State]]:
+    """The containers that fit. One whose files are damaged is told of and left out.
+
+    ended: those that do not run, too; without it, only what has a state in the run directory is read.
+    """
+    import os
+
+    from veloci.cli.main import complain
+    from veloci.errors import NotFound, VelociError
+    from veloci.monitor.state import LIVE
+
+    records = engine.containers.records
+    for id in records.ids():
+        if not ended and not os.path.exists(f"{records.run(id)}/state.json"):
+            continue
+        try:
+            record, now = records.load(id), records.current(id)
+        except NotFound:  # it is being made, or removed
+            continue
+        except VelociError as error:
+            complain(error)
+            continue
+        if (ended or now.status in LIVE) and fits(record, now):
+            yield record, now
 
 
-def _item(containers: Containers, record: Record, now: State, *, no_trunc: bool) -> dict[str, Any]:
+def _item(engine: Engine, record: Record, now: State, *, whole: bool, size: bool) -> dict[str, Any]:
     """A line of the list, in docker's fields."""
     from veloci.cli.output import ago, timestamp
+    from veloci.cli.template_print import quote
 
-    command = " ".join(record.command)
-    if not no_trunc and len(command) > 20:
-        command = command[:19] + "…"
+    words = (f"'{word}'" if " " in word else word for word in record.command)
+    mounts = [point.get("name") or point.get("source", "") for point in record.mounts if point["type"] != "tmpfs"]
     return {
-        "ID": record.id if no_trunc else record.id[:12],
+        "ID": record.id if whole else record.id[:12],
         "Image": record.image,
-        "Command": f'"{command}"',
+        "Command": quote(_short(" ".join(words), _LONGEST, whole=whole)),
         "CreatedAt": timestamp(record.created / _SECOND),
         "RunningFor": ago(record.created / _SECOND),
         "Status": _status(now),
         "State": now.status,
-        "Ports": _ports(containers, record, now),
+        "Ports": _ports(engine, record, now),
         "Names": record.name,
-        "Networks": record.network,
+        "Networks": "" if ":" in record.network else record.network,
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(record.labels.items())),
         "Label": lambda key: record.labels.get(key, ""),
+        "Mounts": ",".join(_short(mount, 15, whole=whole) for mount in mounts),
+        "LocalVolumes": str(sum(point["type"] == "volume" for point in record.mounts)),
+        "Size": _size(engine, record) if size else "0B",
     }
+
+
+def _short(text: str, longest: int, *, whole: bool) -> str:
+    return text if whole or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _size(engine: Engine, record: Record) -> str:
+    """What it wrote, and that with its image: `0B (virtual 1.98MB)`."""
+    from veloci.cli.output import size
+    from veloci.errors import NotFound
+
+    written = engine.snapshots.usage(record.id)
+    try:
+        below = engine.images.inspect(record.image_id)["Size"]
+    except NotFound:
+        return size(written)
+    return f"{size(written)} (virtual {size(written + below)})"
 
 
 def _status(now: State) -> str:
@@ -111,18 +139,42 @@ def _status(now: State) -> str:
 
     from veloci.cli.output import ago, duration
 
-    if now.status in _LIVE:
-        up = f"Up {duration(max(0.0, time() - now.started_at / _SECOND))}"
-        return {"paused": f"{up} (Paused)", "restarting": f"Restarting ({now.exit_code})"}.get(now.status, up)
+    ended = f"({now.exit_code}) {ago(now.finished_at / _SECOND)}"
     if now.status == "created":
         return "Created"
-    return f"Exited ({now.exit_code}) {ago(now.finished_at / _SECOND)}"
+    if now.status in ("exited", "restarting"):
+        return f"{now.status.capitalize()} {ended}"
+    up = f"Up {duration(max(0.0, time() - now.started_at / _SECOND))}"
+    return f"{up} (Paused)" if now.status == "paused" else up
 
 
-def _ports(containers: Containers, record: Record, now: State) -> str:
-    if now.status not in _LIVE or not record.ports:
+def _ports(engine: Engine, record: Record, now: State) -> str:
+    """`0.0.0.0:8000->80/tcp, 53/udp`; ports that follow each other as a range."""
+    from veloci.engine.description import ports
+    from veloci.monitor import state
+
+    if now.status not in state.LIVE or not (record.ports or record.exposed):
         return ""
-    found = containers.inspect(record.id)["NetworkSettings"]["Ports"]
-    return ", ".join(
-        f"{place['HostIp']}:{place['HostPort']}->{inside}" for inside, places in found.items() for place in places
-    )
+    lease = state.read(f"{engine.containers.records.run(record.id)}/lease.json")
+    found = []
+    for name, places in ports(record, lease).items():
+        number, _, protocol = name.partition("/")
+        found += [("", int(number), int(number), protocol)] if not places else []
+        found += [(place["HostIp"], int(number), int(place["HostPort"]), protocol) for place in places or ()]
+    return ", ".join(_ranges(sorted(found, key=lambda port: (port[3], port[0], port[1], port[2]))))
+
+
+def _ranges(ports: Iterable[tuple[str, int, int, str]]) -> Iterator[str]:
+    """ports: address, the container's, the host's, protocol. Only what has its own number on the host is joined."""
+    first: tuple[str, int, int, str] | None = None
+    last = 0
+    for port in (*ports, None):
+        if first and port and port == (first[0], last + 1, last + 1, first[3]) and first[1] == first[2]:
+            last = port[1]
+            continue
+        if first:
+            address, inside, outside, protocol = first
+            host = f"[{address}]" if ":" in address else address
+            dash = f"-{last}" if last > inside else ""
+            yield (f"{host}:{outside}{dash}->" if host else "") + f"{inside}{dash}/{protocol}"
+        first, last = port, port[1] if port else 0

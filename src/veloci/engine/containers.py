@@ -140,12 +140,17 @@ class Containers:
     def _spawn(self, task: Task, root: int, lock: int, pair: tuple[socket, socket] | None) -> None:
         if self._engine.forks:
             spawn.forked(task, root, pair, self.ended(task.id))
+            self._let_go(task)  # of what the monitor has inherited
         else:
+            self._let_go(task)  # so that the monitor can take them
             roots = (self._engine.root, self._engine.run_root)
             spawn.started(task, root, lock, pair[1] if pair else None, "veloci.engine.supervise", *roots)
+
+    def _let_go(self, task: Task) -> None:
+        """Close the sockets that keep the published ports."""
         if task.lease is not None:
             for held in self._engine.networks.hold(task.lease):
-                held.close()  # the monitor has them
+                held.close()
 
     def ended(self, id: str) -> Callable[[int], None]:
         """What a container's monitor does at its end: remove it if that was asked for."""
@@ -233,7 +238,8 @@ class Containers:
         except Conflict:
             self._orphan(id).await_end()
             return self.records.current(id).exit_code
-        code = await_end(connection)
+        with connection:
+            code = await_end(connection)
         return self.records.current(id).exit_code if code is None else code
 
     def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -358,9 +364,7 @@ class Containers:
         """It in docker's shape. Raises NotFound."""
         from veloci.engine.description import described
 
-        id = self.records.find(word)
-        lease = state.read(f"{self.records.run(id)}/lease.json")
-        return described(self.records.load(id), self.records.current(id), lease, self.records.data(id))
+        return described(self._engine, self.records.load(self.records.find(word)))
 
 
 def await_end(connection: socket) -> int | None:

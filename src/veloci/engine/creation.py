@@ -8,6 +8,7 @@ from time import time_ns
 from veloci.bundle import values
 from veloci.bundle.configure import configure
 from veloci.engine import asked
+from veloci.engine.description import asked_config
 from veloci.engine.mount_points import Wanted
 from veloci.engine.record import Record
 from veloci.errors import Denied, InvalidInput, NotFound
@@ -56,7 +57,7 @@ class Creation:
         self.labels = asked.labels(wanted)
         self.mounts = Wanted(wanted)
         self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
-        self.options = asked.bundled(wanted, command)
+        self.options, self._command = asked.bundled(wanted, command), command
         if wanted.stop_signal:
             signal_number(wanted.stop_signal, "--stop-signal")
         if wanted.runtime not in ("", "veloci"):
@@ -158,7 +159,7 @@ class Creation:
             joined=self.joined,
             address=wanted.ip,
             mac=wanted.mac_address,
-            ports=tuple(port.plain() for port in (*self.ports, *self._all_ports(exposed))),
+            ports=tuple(port.plain() for port in self._ports(exposed)),
             mounts=tuple(point.plain() for point in points),
             restart=self.restart,
             auto_remove=wanted.rm,
@@ -175,6 +176,7 @@ class Creation:
             dns_options=wanted.dns_option,
             command=tuple(args[2:] if self.options.init else args),
             exposed=tuple(exposed),
+            config=asked_config(image, self.options, command=self._command),
             host_config=asked_for(wanted, self.options),
         )
 
@@ -189,13 +191,16 @@ class Creation:
         except NotFound:
             raise NotFound(f"network {network} not found", hint=f"veloci network create {network}") from None
 
-    def _all_ports(self, exposed: Iterable[str]) -> list[Port]:
-        """With --publish-all the exposed ports that are not published by themselves, each on a free port."""
-        if not self._wanted.publish_all:
+    def _ports(self, exposed: Iterable[str]) -> list[Port]:
+        """The published ports; with --publish-all the exposed ones besides, each on a free port."""
+        found = list(self.ports)
+        if self._wanted.publish_all:
+            have = {_text(port) for port in found}
+            found += [port for text in exposed for port in _exposed(text) if _text(port) not in have]
+        if found and self._network().partition(":")[0] in ("host", "none", "ns"):
+            self._engine.warnings.append(f"--publish: network {self._network()} publishes no ports")
             return []
-        have = {_text(port) for port in self.ports}
-        found = [port for text in exposed for port in _exposed(text)]
-        return [port for port in found if _text(port) not in have]
+        return found
 
 
 def read_account_file(root: int, name: str) -> bytes:

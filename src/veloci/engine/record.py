@@ -69,6 +69,7 @@ class Record(Document):
     dns_options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()  # entrypoint and arguments together
     exposed: tuple[str, ...] = ()  # 80/tcp
+    config: Json = None  # description.asked_config, for `inspect`
     host_config: Json = None  # what was asked for, for `inspect`
 
 
@@ -183,6 +184,8 @@ class Records:
         """Give it another name. Raises Conflict, InvalidInput."""
         name = name.removeprefix("/")
         _check(name)
+        if name == record.name:
+            raise Conflict(f"the container's name is {name!r} already")
         self._take(name, record.id)
         self.save(record.replace(name=name))
         os.unlink(f"{self._names}/{record.name}")

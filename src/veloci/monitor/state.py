@@ -39,6 +39,7 @@ class State(Document):
     started_at: int = 0
     finished_at: int = 0
     oom_killed: bool = False
+    health: str = ""  # starting, healthy, unhealthy; "" where nothing is checked
     error: str = ""
     restarts: int = 0
 
