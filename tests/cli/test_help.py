@@ -8,7 +8,10 @@ import pytest
 from peers import veloci
 
 import veloci as package
+from veloci.cli.help import usage
 from veloci.cli.main import ALIASES, COMMANDS, main
+from veloci.cli.oci import main as oci
+from veloci.cli.options import Usage
 
 
 def test_the_version_is_one_line():
@@ -76,3 +79,41 @@ def test_the_help_of_a_group(capsys, words):
 def test_an_unknown_command_is_said(capsys):
     assert main(["help", "nonsense"]) == 1
     assert capsys.readouterr().err == "veloci: no command 'nonsense'\n  try: veloci --help\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_how_it_is_used(capsys, name):
+    assert main([*name.split(), "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"Usage: veloci {name}")
+    assert [flag for flag in usage(name).flags if flag not in out] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_option_is_refused_by_every_command_with_dockers_status(capsys, name):
+    assert main([*name.split(), "--nonsense"]) == 125
+    assert capsys.readouterr() == ("", f"veloci: --nonsense: unknown option\n  try: veloci {name} --help\n")
+
+
+def test_without_words_the_commands_are_listed(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: veloci ")
+
+
+@pytest.mark.parametrize("name", oci.COMMANDS)
+def test_every_command_of_the_runtime_tells_how_it_is_used(capsys, name):
+    known = Usage(oci.command(name), f"veloci-runtime {name}")
+    assert oci.main([name, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"Usage: veloci-runtime {name}")
+    described = {word.rstrip(",") for line in out.splitlines() if "  " in line.strip() for word in line.split()}
+    assert set(known.flags) - described == set()
+
+
+def test_the_runtime_lists_its_commands(capsys):
+    for words in ([], ["--help"], ["-h"], ["help"]):
+        assert oci.main(words) == 0
+        listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "}
+        assert set(oci.COMMANDS) <= listed

@@ -50,7 +50,7 @@ def update(
     --cpuset-mems LIST         memory nodes to use
     --cpu-idle 0|1             run only when nothing else does
     --memory BYTES             at most this much memory (64m, 2g); -1 is no limit
-    --memory-reservation BYTES what it may always have
+    --memory-reservation BYTES  what it may always have
     --memory-swap BYTES        memory and swap together; -1 is no limit
     --pids-limit N             at most so many processes; -1 is no limit
     """
