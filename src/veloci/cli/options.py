@@ -45,7 +45,7 @@ class Usage:
         self.groups: dict[str, Any] = {}  # an argument that is a group -> its class
         for name in code.co_varnames[code.co_argcount : end]:
             group = command.__globals__.get(kinds[name])
-            if hasattr(group, "_fields"):
+            if hasattr(group, "_names"):
                 self.groups[name] = group
             else:
                 self.kinds[name] = str(kinds[name]).removesuffix(" | None")
