@@ -142,8 +142,7 @@ class Cache:
 
         forget: called with the token of every build that died before.
         """
-        os.makedirs(f"{self.root}/active", exist_ok=True)
-        self._sweep(forget)
+        self.sweep(forget)
         token = os.urandom(6).hex()
         file = os.open(f"{self.root}/active/.{token}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -163,7 +162,9 @@ class Cache:
         remove(self.work(token))
         os.unlink(f"{self.root}/active/{token}")
 
-    def _sweep(self, forget: Callable[[str], None]) -> None:
+    def sweep(self, forget: Callable[[str], None]) -> None:
+        """Remove what builds left that died. forget: as `active`'s."""
+        os.makedirs(f"{self.root}/active", exist_ok=True)
         for token in os.listdir(f"{self.root}/active"):
             if token.startswith("."):
                 continue

@@ -152,6 +152,10 @@ class Builds:
                     build.parts.progress.note(shown.number, f"naming to {tag} done")
         return descriptor
 
+    def sweep(self) -> None:
+        """Remove what builds left that were killed; the next build would do it too."""
+        Cache(f"{self._engine.root}/build").sweep(self._forget)
+
     def _forget(self, token: str) -> None:
         """Remove what a build that was killed has left."""
         for key in self._engine.snapshots.keys():  # noqa: SIM118 -- no dictionary
