@@ -1,5 +1,9 @@
 """veloci: the whole OCI stack in Python.
 
+    from veloci import Engine, RunOptions
+
+    print(Engine().run("debian:12", ["echo", "hello"], RunOptions(rm=True)).text)
+
 Nothing is imported until it is used: `import veloci` costs one module.
 """
 
@@ -7,17 +11,23 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from veloci.engine.container import Container as Container
+    from veloci.engine.container import Finished as Finished
     from veloci.engine.engine import Engine as Engine
+    from veloci.engine.run_options import RunOptions as RunOptions
     from veloci.errors import VelociError as VelociError
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
+    "Container": "veloci.engine.container",
     "Engine": "veloci.engine.engine",
+    "Finished": "veloci.engine.container",
+    "RunOptions": "veloci.engine.run_options",
     "VelociError": "veloci.errors",
 }
 
-__all__ = ["Engine", "VelociError"]
+__all__ = ["Container", "Engine", "Finished", "RunOptions", "VelociError"]
 
 
 def __getattr__(name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from veloci.engine.volumes import Volume, Volumes
@@ -54,7 +54,7 @@ def ls(*, filter: tuple[str, ...] = (), format: str | None = None, quiet: bool =
             **nothing,
             "Driver": "local",
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(volume.labels.items())),
-            "Label": volume.labels.get,
+            "Label": _label(volume),
             "Mountpoint": volumes.place(volume),
             "Name": volume.name,
             "Scope": "local",
@@ -131,6 +131,11 @@ def prune(*, all: bool = False, filter: tuple[str, ...] = (), force: bool = Fals
         print("Deleted Volumes:\n" + "\n".join(gone) + "\n")
     print(f"Total reclaimed space: {size(freed)}")
     return 0
+
+
+def _label(volume: Volume) -> Callable[[str], str]:
+    """The method of a template: `{{.Label "tier"}}`."""
+    return lambda name: volume.labels.get(name, "")
 
 
 def _agreed() -> bool:

@@ -238,8 +238,8 @@ class Containers:
         except Conflict:
             self._orphan(id).await_end()
             return self.records.current(id).exit_code
-        with connection:
-            code = await_end(connection)
+        code = await_end(connection)
+        connection.close()
         return self.records.current(id).exit_code if code is None else code
 
     def remove(self, word: str, *, force: bool = False, volumes: bool = False) -> None:

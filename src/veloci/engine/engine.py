@@ -6,13 +6,16 @@ from veloci import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from veloci.content.names import Names
     from veloci.content.store import Store
     from veloci.engine.builds import Builds
+    from veloci.engine.container import Container, Finished
     from veloci.engine.containers import Containers
     from veloci.engine.images import Images
+    from veloci.engine.run_options import RunOptions
     from veloci.engine.volumes import Volumes
     from veloci.network.networks import Networks
     from veloci.snapshot import Snapshots
@@ -52,6 +55,44 @@ class Engine:
         self.run_root = run or paths.run()
         self.forks = forks
         self.warnings: list[str] = []  # what a verb did or met that its caller should know; the command line prints it
+
+    def run(
+        self, image: str, command: Sequence[str] = (), options: RunOptions | None = None, *, input: bytes = b""
+    ) -> Finished:
+        """Run `command` (or the image's own) in a new container to its end. Returns how it ended and what it wrote.
+
+        The image is pulled if it is missing. options: what `veloci run` takes, `RunOptions(rm=True, memory="64m")`.
+        input: its standard input. A command that fails is no error: `.check()` makes it one.
+        Raises NotFound, InvalidInput, Unsupported, Conflict, Denied, HostError; and VelociError with exit_status
+        127 or 126 for a command that is not there or cannot be executed.
+        """
+        from veloci.engine.container import run
+        from veloci.engine.run_options import RunOptions
+
+        return run(self, image, command, options or RunOptions(), input)
+
+    def create(self, image: str, command: Sequence[str] = (), options: RunOptions | None = None) -> Container:
+        """A new container of an image, in which nothing runs yet. Raises what `run` raises."""
+        from veloci.engine.container import Container
+
+        return Container(self, self.containers.create(image, command, options))
+
+    def start(self, image: str, command: Sequence[str] = (), options: RunOptions | None = None) -> Container:
+        """Run `command` (or the image's own) in a new container, and leave it running. Raises what `run` raises."""
+        container = self.create(image, command, options)
+        try:
+            container.start()
+        except BaseException:
+            if options and options.rm:
+                container.remove(force=True)
+            raise
+        return container
+
+    def container(self, word: str) -> Container:
+        """The container with this name, ID or beginning of an ID. Raises NotFound, Conflict."""
+        from veloci.engine.container import Container
+
+        return Container(self, self.containers.records.find(word))
 
     def __getattr__(self, name: str) -> Any:
         """Make a part at its first use."""

@@ -296,7 +296,4 @@ def apart() -> None:
 
 def failure(error: VelociError | None) -> bytes:
     """An error as a message for the caller; b"{}" is none."""
-    if error is None:
-        return b"{}"
-    fields = {"message": str(error), "hint": error.hint, "exit_status": error.exit_status}
-    return dumps(fields)
+    return dumps(error.plain() if error else {})

@@ -7,9 +7,8 @@ By fork where the caller is a command of ours with one thread, which costs next 
 from __future__ import annotations
 
 import os
-import sys
 
-from veloci.errors import VelociError
+from veloci.errors import VelociError, revived
 from veloci.monitor import loop, state
 from veloci.monitor.task import Task
 from veloci.spec.document import dumps, loads
@@ -48,21 +47,15 @@ def started(task: Task, root: int, lock: int, first: socket | None, module: str,
 
     lock: descriptor of the container's lock.
     """
+    from veloci.kernel import interpreter
+
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     file = os.memfd_create("task", os.MFD_CLOEXEC)
     os.write(file, dumps(task.plain()))
     os.lseek(file, 0, os.SEEK_SET)
     wanted = {root: ROOT, lock: LOCK, theirs: READY, file: TASK, **({first.fileno(): FIRST} if first else {})}
-    places = [path for path in sys.path if path]
-    code = f"import sys; sys.path[:0] = {places!r}; from {module} import main; main(*{arguments!r})"
-    # Through numbers that no one has, since 3 may be one of ours.
-    high = 200
-    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, high + to) for fd, to in wanted.items()]
-    actions += [(os.POSIX_SPAWN_DUP2, high + to, to) for to in wanted.values()]
-    actions += [(os.POSIX_SPAWN_CLOSE, high + to) for to in wanted.values()]
-    command = [sys.executable, "-I", "-S", "-c", code]
     try:
-        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions)
+        pid = interpreter.started(module, *arguments, descriptors=wanted)
         os.waitpid(pid, 0)  # it forks, so that the caller has no child to wait for later
     finally:
         os.close(theirs)
@@ -122,4 +115,4 @@ def _hear(pipe: int) -> None:
         raise VelociError("the container's monitor was killed before the container ran")
     answer = loads(raw)
     if answer:
-        raise VelociError(answer["message"], hint=answer["hint"], exit_status=answer["exit_status"])
+        raise revived(answer)
