@@ -13,7 +13,7 @@ from veloci.spec.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Self
 
     from veloci.runtime.cgroup import Group
@@ -39,7 +39,7 @@ class Container:
         *,
         root: str = ROOT,
         stdio: Stdio | None = None,
-        console: int = -1,
+        console: int | Callable[[], int] = -1,
         config: Config | None = None,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
@@ -48,15 +48,21 @@ class Container:
         """Make the container of `bundle`; its process waits for start() and is a child of this process.
 
         root: the runtime's state directory. stdio: descriptors for its 0, 1 and 2; None: ours. console: a
-        connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set. config: instead of
-        the bundle's config.json. preserve_fds: how many descriptors from 3 on it keeps.
+        connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set, or a function
+        that is then called for it. config: instead of the bundle's config.json. preserve_fds: how many
+        descriptors from 3 on it keeps.
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
         from veloci.runtime import starting
 
         plan, config, raw, saved = starting.prepare(
-            id, bundle, config, console=console >= 0, pivot=not no_pivot, keyring=not no_new_keyring
+            id,
+            bundle,
+            config,
+            console=callable(console) or console >= 0,
+            pivot=not no_pivot,
+            keyring=not no_new_keyring,
         )
         directory = Directory(root, id)
         if not 0 <= preserve_fds <= 200:

@@ -18,6 +18,8 @@ from veloci.spec.runtime import Config, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veloci.runtime.container import Container, Stdio
 
 VERSION = "1.2.0"  # of the runtime specification
@@ -100,10 +102,12 @@ def _namespace(path: str, bit: int, at: str) -> int:
 class Starting:
     """One creation under way."""
 
-    def __init__(self, container: Container, config: Config, stdio: Stdio | None, console: int) -> None:
+    def __init__(
+        self, container: Container, config: Config, stdio: Stdio | None, console: int | Callable[[], int]
+    ) -> None:
         self.container, self.config, self.child = container, config, Child()
         child = self.child
-        child.stdio, child.console_socket = stdio, console
+        child.stdio = stdio
         self.group, self.grouped, self.born = container.group, False, False
         self.answers = {
             "maps": self.maps,
@@ -123,6 +127,8 @@ class Starting:
             import _socket  # noqa: F401
 
             from veloci.kernel import tty  # noqa: F401
+
+            child.console_socket = console() if callable(console) else console
         if config.hooks:
             child.hooks = config.hooks
             from veloci.runtime import hooks  # noqa: F401

@@ -6,20 +6,34 @@ import posix
 
 from veloci.cli.oci.main import root
 from veloci.cli.oci.process import wait, write_pid
-from veloci.errors import VelociError
+from veloci.errors import InvalidInput, VelociError
 from veloci.runtime.container import Container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veloci.cli.oci.terminal import Console
 
 
 def _create(
-    id: str, bundle: str, console_socket: str, pid_file: str, preserve_fds: int, *, no_pivot: bool, no_new_keyring: bool
+    id: str,
+    bundle: str,
+    terminal: str | Callable[[], int],
+    pid_file: str,
+    preserve_fds: int,
+    *,
+    no_pivot: bool,
+    no_new_keyring: bool,
 ) -> Container:
+    """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
     if posix.geteuid() != 0:
         raise VelociError("needs root", hint="sudo veloci-runtime ...")
-    console = -1
-    if console_socket:
+    console = terminal if callable(terminal) else -1
+    if isinstance(terminal, str) and terminal:
         from veloci.kernel import tty
 
-        console = tty.connect(console_socket)
+        console = tty.connect(terminal)
     preserve_fds += int(posix.environ.get(b"LISTEN_FDS") or 0)
     container = Container.create(
         id,
@@ -86,11 +100,20 @@ def run(
     """
     from veloci.kernel.process import PR_SET_CHILD_SUBREAPER, prctl
 
+    if console_socket and not detach:
+        raise InvalidInput("cannot use console socket if veloci-runtime will not detach or allocate tty")
     if not detach and not no_subreaper:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-    container = _create(
-        id, bundle, console_socket, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring
-    )
+    attended: list[Console] = []
+
+    def console() -> int:
+        from veloci.cli.oci.terminal import Console
+
+        attended.append(Console())
+        return attended[0].socket
+
+    place = console_socket if detach else console
+    container = _create(id, bundle, place, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring)
     try:
         container.start()
     except BaseException:
@@ -98,7 +121,8 @@ def run(
         raise
     if detach:
         return 0
-    status = wait(container.saved.pid)
+    pid = container.saved.pid
+    status = attended[0].attend(pid) if attended else wait(pid)
     if not keep:
         container.delete(force=True)
     return status

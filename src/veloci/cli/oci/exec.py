@@ -6,6 +6,12 @@ from veloci.cli.oci.main import load
 from veloci.cli.oci.process import wait, write_pid
 from veloci.errors import InvalidInput
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from veloci.runtime.container import Container
+
 
 def exec_(
     id: str,
@@ -21,6 +27,8 @@ def exec_(
     pid_file: str = "",
     console_socket: str = "",
     no_new_privs: bool = False,
+    apparmor: str = "",
+    process_label: str = "",
     cap: tuple[str, ...] = (),
     cgroup: str = "",
     ignore_paused: bool = False,
@@ -38,44 +46,82 @@ def exec_(
     --pid-file FILE            write its pid here
     --console-socket PATH      the AF_UNIX socket that gets the terminal
     --no-new-privs             no program may add privileges
+    --apparmor PROFILE         its AppArmor profile
+    --process-label LABEL      its SELinux label
     -c, --cap NAME             a further capability; may be repeated
     --cgroup PATH              a group below the container's
     --ignore-paused            although it is paused
     --preserve-fds N           keep N more descriptors than stdio
     """
-    from veloci.spec.document import loads
-
+    if console_socket and not detach:
+        raise InvalidInput("cannot use console socket if veloci-runtime will not detach or allocate tty")
     container = load(id)
     if process:
-        with open(process, "rb") as file:
-            plain = loads(file.read())
+        plain = _read(process)
+        plain["terminal"] = tty or plain.get("terminal", False)
     else:
         if not command:
             raise InvalidInput("exec args cannot be empty")
-        base = container.config().process
-        assert base is not None
-        plain = {**base.plain(), "args": list(command), "terminal": tty}
+        plain = _like(container, user, additional_gids, cap)
+        plain |= {"args": list(command), "terminal": tty, "env": [*plain.get("env", []), *env]}
         if cwd:
             plain["cwd"] = cwd
-        plain["env"] = [*plain.get("env", []), *env]
-        if user:
-            uid, _, gid = user.partition(":")
-            if not uid.isdigit() or (gid and not gid.isdigit()):
-                raise InvalidInput(f"{user!r} is not UID[:GID]", where="--user")
-            plain["user"] = {"uid": int(uid), "gid": int(gid or 0)}
-        if additional_gids:
-            plain.setdefault("user", {"uid": 0, "gid": 0})["additionalGids"] = [int(gid) for gid in additional_gids]
         if no_new_privs:
             plain["noNewPrivileges"] = True
-        if cap:
-            sets = plain.setdefault("capabilities", {})
-            for name in ("bounding", "effective", "permitted"):
-                sets[name] = [*sets.get(name, []), *cap]
-    console = -1
+    if apparmor:
+        plain["apparmorProfile"] = apparmor
+    if process_label:
+        plain["selinuxLabel"] = process_label
+    console, attended = -1, None
     if console_socket:
         from veloci.kernel import tty as terminals
 
         console = terminals.connect(console_socket)
+    elif plain["terminal"] and not detach:
+        from veloci.cli.oci.terminal import Console
+
+        attended = Console()
+        console = attended.socket
     pid = container.exec(plain, console=console, preserve_fds=preserve_fds, cgroup=cgroup, ignore_paused=ignore_paused)
     write_pid(pid_file, pid)
-    return 0 if detach else wait(pid)
+    if detach:
+        return 0
+    return attended.attend(pid) if attended else wait(pid)
+
+
+def _read(file: str) -> dict[str, Any]:
+    """A process as JSON. Raises InvalidInput."""
+    from veloci.spec.document import loads
+
+    try:
+        with open(file, "rb") as stream:
+            plain = loads(stream.read())
+    except OSError as error:
+        raise InvalidInput(f"{file}: {error.strerror}", where="--process") from None
+    except ValueError as error:
+        raise InvalidInput(f"{file}: not JSON: {error}", where="--process") from None
+    if not isinstance(plain, dict):
+        raise InvalidInput(f"{file}: expected an object, got {plain!r}", where="--process")
+    return plain
+
+
+def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap: tuple[str, ...]) -> dict[str, Any]:
+    """The container's own process as plain values, with what differs in who it is."""
+    base = container.config().process
+    assert base is not None
+    plain = base.plain()
+    if user:
+        uid, _, gid = user.partition(":")
+        if not uid.isdigit() or (gid and not gid.isdigit()):
+            raise InvalidInput(f"{user!r} is not UID[:GID]", where="--user")
+        plain["user"] = {"uid": int(uid), "gid": int(gid or 0)}
+    if additional_gids:
+        for gid in additional_gids:
+            if not gid.isdigit():
+                raise InvalidInput(f"{gid!r} is not a number", where="--additional-gids")
+        plain.setdefault("user", {"uid": 0, "gid": 0})["additionalGids"] = [int(gid) for gid in additional_gids]
+    if cap:
+        sets = plain.setdefault("capabilities", {})
+        for name in ("bounding", "effective", "permitted"):
+            sets[name] = [*sets.get(name, []), *cap]
+    return plain

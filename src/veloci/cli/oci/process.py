@@ -13,18 +13,23 @@ def write_pid(file: str, pid: int) -> None:
         posix.rename(f"{file}.tmp", file)
 
 
-def wait(pid: int) -> int:
-    """Forward signals to `pid` until it ends. Returns its exit status as a shell tells it."""
+def forward(pid: int) -> None:
+    """Forward signals to `pid` from now on."""
     import _signal  # `signal` imports enum
 
-    from veloci.kernel.process import exit_status
-
-    def forward(number: int, _frame: object) -> None:
+    def send(number: int, _frame: object) -> None:
         try:
             posix.kill(pid, number)
         except ProcessLookupError:
             return
 
     for number in (1, 2, 3, 10, 12, 15):
-        _signal.signal(number, forward)
+        _signal.signal(number, send)
+
+
+def wait(pid: int) -> int:
+    """Forward signals to `pid` until it ends. Returns its exit status as a shell tells it."""
+    from veloci.kernel.process import exit_status
+
+    forward(pid)
     return exit_status(posix.waitpid(pid, 0)[1])
