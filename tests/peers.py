@@ -193,8 +193,8 @@ class Scripted:
 class Dockerd:
     """A docker daemon with its own roots and socket, and no network; gives the words that begin a command."""
 
-    def __init__(self, root):
-        self.root = Path(root)
+    def __init__(self, root, *options):
+        self.root, self.options = Path(root), options
 
     def __enter__(self):
         self.root.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,8 @@ class Dockerd:
             (
                 f"dockerd --data-root {self.root}/data --exec-root {self.root}/exec --pidfile {self.root}/pid"
                 f" -H {at} --iptables=false --ip-masq=false --ip-forward=false --bridge=none"
-            ).split(),
+            ).split()
+            + list(self.options),
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )

@@ -389,8 +389,6 @@ def world(tmp_path_factory, host):
 @pytest.fixture(scope="module")
 def docker(world, tmp_path_factory):
     """Docker's client, with an image of the same name in its daemon."""
-    if not (shutil.which("docker") and shutil.which("dockerd")):
-        pytest.skip("this host lacks docker")
     with Dockerd(tmp_path_factory.mktemp("dockerd")) as command:
         assert world.run(*command, "import", world.here / "tree.tar", "bb").returncode == 0
         assert world.run(*command, "tag", "bb", f"{world.places['down']}/x:v0").returncode == 0
