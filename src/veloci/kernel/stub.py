@@ -15,11 +15,10 @@ below. Starting it costs 0.3 ms; a second interpreter, 10. What it does, with ar
 
 from __future__ import annotations
 
-import fcntl
 import posix as os
-from _struct import pack
 
-from veloci.kernel.call import MACHINE, fsencode
+from veloci.kernel.call import MACHINE, fsencode, words
+from veloci.kernel.files import add_seals
 
 _CODE = {
     "x86_64": (
@@ -65,8 +64,8 @@ _CODE = {
     ),
     "aarch64": (
         183,  # EM_AARCH64
-        pack(
-            "<36I",
+        words(
+            4,
             0xF94007E4,  # ldr x4, [sp, #8]              argv[0]
             0x39400085,  # ldrb w5, [x4]
             0x7100B4BF,  # cmp w5, #"-"                  only when we started it:
@@ -107,7 +106,6 @@ _CODE = {
     ),
 }
 _BASE, _HEADERS = 0x10000, 64 + 56
-_F_ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 
 
 def image(machine: str, bpf: bytes = b"", flags: int = 0) -> bytes:
@@ -117,12 +115,12 @@ def image(machine: str, bpf: bytes = b"", flags: int = 0) -> bytes:
     """
     number, code = _CODE[machine]
     program = _BASE + _HEADERS + len(code)
-    data = pack("<HHIQ", len(bpf) // 8, 0, flags, program + 16) + bpf  # struct sock_fprog, flags in its padding
+    # struct sock_fprog, flags in its padding
+    data = words(2, len(bpf) // 8, 0) + words(4, flags) + words(8, program + 16) + bpf
     size = _HEADERS + len(code) + len(data)
-    header = pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, number, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0
-    )
-    segment = pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)  # PT_LOAD, read and execute
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + words(2, 2, number) + words(4, 1)
+    header += words(8, _BASE + _HEADERS, 64, 0) + words(4, 0) + words(2, 64, 56, 1, 0, 0, 0)
+    segment = words(4, 1, 5) + words(8, 0, _BASE, _BASE, size, size, 0x1000)  # PT_LOAD, read and execute
     return header + segment + code + data
 
 
@@ -130,7 +128,7 @@ def sealed(bpf: bytes = b"", flags: int = 0) -> int:
     """A descriptor of the stub that nothing can write to: memfd_create(2), fcntl F_ADD_SEALS."""
     descriptor = os.memfd_create("stub", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, image(MACHINE, bpf, flags))
-    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
+    add_seals(descriptor)
     return descriptor
 
 

@@ -9,11 +9,11 @@ import posix as os
 import sys
 from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
 from errno import EACCES, EIO, ENOENT, ENOTDIR, EPERM
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from veloci.errors import VelociError
 from veloci.kernel import process as p
 from veloci.kernel import stub
+from veloci.kernel.files import duplicate
 from veloci.runtime.steps import TABLE
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ def _stub(child: Child) -> int:
 
 def _above(descriptor: int, number: int) -> int:
     """`descriptor`, or a copy of it, with a number above `number`."""
-    return descriptor if descriptor > number else fcntl(descriptor, F_DUPFD_CLOEXEC, number + 1)
+    return descriptor if descriptor > number else duplicate(descriptor, number + 1)
 
 
 def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], wait: int) -> None:

@@ -179,18 +179,18 @@ class Container:
 
     def _signal(self, signal: int) -> bool:
         """Send `signal` to its first process. Returns whether it was there to take it."""
-        from veloci.kernel.process import pidfd, pidfd_signal
+        from _signal import pidfd_send_signal
 
         if not self._alive():
             return False
         try:
-            process = pidfd(self.saved.pid)
+            process = posix.pidfd_open(self.saved.pid)
         except ProcessLookupError:
             return False
         try:
             if not self._alive():  # the number may be another's by now
                 return False
-            pidfd_signal(process, signal)
+            pidfd_send_signal(process, signal)
         except ProcessLookupError:
             return False
         finally:
@@ -292,10 +292,8 @@ def _gone(pid: int) -> None:
     """Wait, a few seconds at most, until process `pid`, which was killed, has ended."""
     from select import poll
 
-    from veloci.kernel.process import pidfd
-
     try:
-        descriptor = pidfd(pid)
+        descriptor = posix.pidfd_open(pid)
     except ProcessLookupError:
         return
     waiting = poll()

@@ -8,8 +8,8 @@ out of the root (CVE-2019-16884, 2021-30465, 2023-27561, 2025-31133, 2025-52565)
 from __future__ import annotations
 
 import posix as os
+from _stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
 from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO
-from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
 
 from veloci.kernel import mount as m
 from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, make_file_in_root, open_in_root

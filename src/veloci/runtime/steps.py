@@ -6,13 +6,11 @@ by `plan`. A step raises OSError and `launch` says which step of which document.
 
 from __future__ import annotations
 
-import fcntl
 import posix as os
-from _struct import pack
 from errno import ENOENT
 
 from veloci.kernel import caps, mount, process
-from veloci.kernel.files import write_beneath
+from veloci.kernel.files import duplicate, write_beneath
 from veloci.runtime import rootfs
 
 TYPE_CHECKING = False
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from veloci.runtime.child import Child
 
 _PROC_SUPER_MAGIC = 0x9FA0
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 def ask(child: Child, question: str) -> None:
@@ -63,11 +60,7 @@ def session(child: Child, keyring: str) -> None:
 
 def loopback(child: Child) -> None:
     """Bring `lo` up — netdevice(7)."""
-    descriptor = process.datagram_socket()
-    try:
-        fcntl.ioctl(descriptor, _SIOCSIFFLAGS, pack("16sh22x", b"lo", _IFF_UP))
-    finally:
-        os.close(descriptor)
+    process.bring_up("lo")
 
 
 def time(child: Child, offsets: str) -> None:
@@ -123,7 +116,7 @@ def stdio(child: Child, uid: int, *, terminal: bool) -> None:
     given = (child.tty,) * 3 if terminal else child.stdio
     if given:
         # None may be overwritten before it is copied.
-        copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in given]
+        copies = [duplicate(descriptor, 3) for descriptor in given]
         for number, copy in enumerate(copies):
             os.dup2(copy, number)
             os.close(copy)
