@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Container
 
-_GLOBAL = {"root": True, "log": True, "log-format": True, "debug": False, "rootless": True, "criu": True}
+_GLOBAL = {
+    "root": True,
+    "log": True,
+    "log-format": True,
+    "debug": False,
+    "explain": False,
+    "rootless": True,
+    "criu": True,
+}
 _PREFIX = {"create": "veloci-runtime create failed: ", "run": "veloci-runtime run failed: ", "exec": "exec failed: "}
 _FAILURE = {"exec": 255}
 # command -> module beside this one, function
@@ -29,6 +37,7 @@ COMMANDS = {
     "kill": ("control", "kill"),
     "list": ("show", "list_"),
     "pause": ("control", "pause"),
+    "plan": ("plan", "plan"),
     "ps": ("show", "ps"),
     "resume": ("control", "resume"),
     "run": ("create", "run"),
@@ -87,8 +96,15 @@ def main(words: list[str] | None = None) -> int:
 
 def _failed(name: str, error: VelociError) -> int:
     """Say it as runc's callers look for it. Returns the exit status; runc's is 3 for a command that there is not."""
+    step = str(error.args[0]).partition(":")[0]
     made = name in _PREFIX and str(error).startswith("exec: ")
     _report(_PREFIX.get(name, "") + ("unable to start container process: " if made else "") + str(error), error.hint)
+    if "explain" in _chosen:
+        from veloci.runtime.explain import about
+
+        calls, why = about(step)
+        if calls:
+            print(f"  the step {step}: {calls}\n  its reason: {why}", file=sys.stderr)
     return 3 if error.exit_status == 3 else _FAILURE.get(name, 1)
 
 
