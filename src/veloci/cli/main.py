@@ -73,6 +73,7 @@ COMMANDS = {
     "stop": "containers:stop",
     "system df": "system:df",
     "system prune": "prune:system",
+    "sync": "sync:sync",
     "tag": "images:tag",
     "unpack": "unpack:unpack",
     "version": "help:version",
