@@ -122,7 +122,7 @@ def test_versions_sort_by_precedence():
     ordered = (
         "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0".split()
     )
-    assert sorted(ordered[::-1], key=semver.version) == ordered
+    assert sorted(set(ordered), key=semver.version) == ordered
 
 
 @given(st.text(alphabet="0123456789.xX*^~<>=!|, -vrc", max_size=20))
