@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veloci.engine.engine import Engine
+    from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
 
 FORMATS = {None: None, "oci": "oci", "docker": "docker", "v2s2": "docker"}
@@ -76,7 +77,6 @@ def copy(
     --dest-daemon-host HOST  the same for the one it writes
     """
     from veloci.cli.progress import progress
-    from veloci.cli.sessions import opened
     from veloci.engine.engine import Engine
     from veloci.engine.tasks import parallel
     from veloci.errors import InvalidInput
@@ -90,19 +90,14 @@ def copy(
         raise InvalidInput(f"{multi_arch!r} is unknown", where="--multi-arch", hint=", ".join(WHICH))
     engine, to, packed = Engine(), wanted_format(format), compression(compress)
     sessions = (
-        opened(
-            src_creds,
-            "--src-creds",
-            src_tls_verify,
-            authfile=src_authfile or authfile,
-            cert_dir=src_cert_dir or cert_dir,
-        ),
-        opened(
+        side(source, src_creds, "--src-creds", src_tls_verify, src_authfile or authfile, src_cert_dir or cert_dir),
+        side(
+            destination,
             dest_creds,
             "--dest-creds",
             dest_tls_verify,
-            authfile=dest_authfile or authfile,
-            cert_dir=dest_cert_dir or cert_dir,
+            dest_authfile or authfile,
+            dest_cert_dir or cert_dir,
         ),
     )
 
@@ -154,6 +149,17 @@ def compression(text: str | None) -> tuple[str, int | None] | None:
     if most is None or (colon and not (level.isdecimal() and int(level) in most)):
         raise InvalidInput(f"{text!r} is no compression", where="--compress", hint="gzip[:0-9], zstd[:1-19] or none")
     return ("" if kind == "none" else kind), (int(level) if colon else None)
+
+
+def side(
+    place: str, creds: str | None, flag: str, verify: bool | None, authfile: str | None, cert_dir: str | None
+) -> Session | None:
+    """What speaks to registries for one side of a copy, if `place` is at one. Raises InvalidInput, naming `flag`."""
+    if not place.startswith("docker://"):
+        return None
+    from veloci.cli.sessions import opened
+
+    return opened(creds, flag, verify, authfile=authfile, cert_dir=cert_dir)
 
 
 def found(engine: Engine, name: str) -> Descriptor:

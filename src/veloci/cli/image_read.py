@@ -21,9 +21,8 @@ def validate(image: str, /, *, fast: bool = False, quiet: bool = False, registry
     from veloci.cli.surgery import Way
     from veloci.transport.validate import problems
 
-    way = Way(registry)
     found = 0
-    with way.places.source(image, way.session) as source:
+    with Way(registry).source(image) as source:
         for problem in problems(source, layers=not fast):
             found += 1
             print(escaped(problem))

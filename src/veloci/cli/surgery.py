@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from veloci.spec.image import Descriptor
     from veloci.transport.edited import Edited
     from veloci.transport.names import Places
+    from veloci.transport.place import Destination, Source
 
 
 class WriteOptions(Document):
@@ -33,12 +34,11 @@ class Way:
 
     def __init__(self, registry: RegistryOptions) -> None:
         from veloci.cli.copy import found
-        from veloci.cli.sessions import session
         from veloci.engine.engine import Engine
         from veloci.transport.names import Places
 
-        self.engine = Engine()
-        self.session: Session = session(registry)
+        self.engine, self._registry = Engine(), registry
+        self._session: Session | None = None
         self.places: Places = Places(self.engine.store, self.engine.names, lambda name: found(self.engine, name))
 
     def opened(self, image: str, platform: str | None = None) -> Edited:
@@ -46,7 +46,23 @@ class Way:
         from veloci.spec.platform import parse
         from veloci.transport.edited import edited
 
-        return edited(self.places.source(image, self.session), parse(platform) if platform else None)
+        return edited(self.source(image), parse(platform) if platform else None)
+
+    def source(self, place: str) -> Source:
+        """The place to read from. Raises InvalidInput, NotFound."""
+        return self.places.source(place, self.session(place))
+
+    def destination(self, place: str) -> Destination:
+        """The place to write to. Raises InvalidInput, HostError."""
+        return self.places.destination(place, self.session(place))
+
+    def session(self, place: str) -> Session | None:
+        """What speaks to registries, if `place` is at one: else its import would be time lost. Raises InvalidInput."""
+        if self._session is None and place.startswith("docker://"):
+            from veloci.cli.sessions import session
+
+            self._session = session(self._registry)
+        return self._session
 
     def written(self, source: Edited, to: str, *, quiet: bool) -> Descriptor:
         """Bring the changed image to the place `to`; says its digest unless quiet."""
@@ -54,7 +70,7 @@ class Way:
         from veloci.engine.tasks import parallel
         from veloci.transport.copy import copy
 
-        target = self.places.destination(to, self.session)
+        target = self.destination(to)
         with progress(quiet=True) as told, source, target:
             done = copy(source, target, progress=told, parallel=parallel, stay_open=True)
         if not quiet:

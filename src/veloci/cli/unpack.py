@@ -2,66 +2,96 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options are read from it
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing import Any
 
-    from veloci.spec.image import Descriptor, ImageConfig
+    from veloci.layer.owners import Map, Owners
+    from veloci.spec.image import ImageConfig
     from veloci.spec.platform import Platform
     from veloci.transport.place import Source
 
 
-def unpack(image: str, bundle: str, /, *, platform: str | None = None) -> int:
+def unpack(
+    image: str,
+    bundle: str,
+    /,
+    *,
+    uid_map: tuple[str, ...] = (),
+    gid_map: tuple[str, ...] = (),
+    rootless: bool = False,
+    keep_dirlinks: bool = False,
+    raw: bool = False,
+    platform: str | None = None,
+    registry: RegistryOptions,
+) -> int:
     """Unpack an image to an OCI bundle: its files in BUNDLE/rootfs, and BUNDLE/config.json.
 
     IMAGE is in any place, written as skopeo writes it: oci:DIRECTORY[:NAME], docker-archive:FILE,
-    docker://NAME, …, or a NAME in the local store. `veloci-runtime run`, runc and crun run the bundle.
+    docker://NAME, …, or a NAME in the local store. `veloci-runtime run`, runc and crun run the bundle;
+    `veloci repack` and `umoci repack` make a layer of what is changed in it.
 
-    --platform OS/ARCH   the image for this platform
+    --uid-map CONTAINER:HOST:SIZE   whose the files are here; may be repeated
+    --gid-map CONTAINER:HOST:SIZE   the same of groups
+    --rootless            for a user without privilege (who always unpacks so): owners are noted, devices left empty
+    --keep-dirlinks       where a layer has a directory and a symlink to one is there, keep the symlink
+    --raw                 only BUNDLE/rootfs and config.json, without what repack needs
+    --platform OS/ARCH    the image for this platform
     """
-    from veloci.engine.engine import Engine
-    from veloci.spec import platform as platforms
-    from veloci.transport.names import Places
+    import os
 
-    engine = Engine()
-    places = Places(engine.store, engine.names, lambda name: engine.images.resolve(name).descriptor)
-    with places.source(image) as source:
-        _unpack(source, bundle, platforms.parse(platform) if platform else None)
+    from veloci.cli.surgery import Way
+    from veloci.layer.owners import Owners
+    from veloci.spec import platform as platforms
+
+    uids, gids = _map(uid_map, "--uid-map"), _map(gid_map, "--gid-map")
+    owners = Owners(uids, gids, rootless=rootless or (os.geteuid() != 0 and not (uids or gids)))
+    with Way(registry).source(image) as opened:
+        wanted = platforms.parse(platform) if platform else None
+        _unpack(opened, bundle, wanted, owners, keep_links=keep_dirlinks, noted=None if raw else lasting(image))
     return 0
 
 
-def _unpack(source: Source, target: str, wanted: Platform | None) -> None:
-    from veloci.errors import InvalidInput
-    from veloci.layer.stream import Verified
+def lasting(image: str) -> str:
+    """A place's name that means the same in every directory."""
+    import os
+
+    from veloci.transport.names import split
+
+    kind, rest = split(image)
+    if kind in ("docker://", "docker-daemon:", "veloci:"):
+        return kind + rest
+    path, colon, name = rest.partition(":")
+    return f"{kind}{os.path.abspath(path)}{colon}{name}"
+
+
+def _unpack(
+    source: Source,
+    target: str,
+    wanted: Platform | None,
+    owners: Owners,
+    *,
+    keep_links: bool,
+    noted: str | None,
+) -> None:
     from veloci.snapshot.bundle import bundle
-    from veloci.spec.image import ImageConfig, Manifest
-    from veloci.transport.select import select
+    from veloci.snapshot.repack import record
+    from veloci.spec.image import ImageConfig
+    from veloci.transport.edited import edited
 
-    descriptor, raw = select(source, *source.manifest(), wanted)
-    manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
-    described = manifest.config
-    with source.blob(described) as chunks, Verified(chunks, described.digest, described.size) as checked:
-        config = ImageConfig.decode(b"".join(checked), name=f"config {described.digest}")
-    diff_ids = config.rootfs.diff_ids
-    if len(diff_ids) != len(manifest.layers):
-        raise InvalidInput(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff IDs", where=source.name)
-    layers = ((_blob(source, layer), diff_id) for layer, diff_id in zip(manifest.layers, diff_ids, strict=True))
-    with bundle(target, layers) as (making, root):
-        _configure(config, making, root)
+    opened = edited(source, wanted)
+    pairs = zip(opened.draft.layers, opened.draft.diff_ids, strict=True)
+    layers = ((source.blob(layer), diff_id) for layer, diff_id in pairs)
+    config = ImageConfig.convert(opened.draft.config)
+    with bundle(target, layers, owners=owners, keep_links=keep_links) as (making, root):
+        _configure(config, making, root, owners)
+        if noted is not None:
+            record(making, root, opened.manifest()[0], owners, noted)
 
 
-@contextmanager
-def _blob(source: Source, layer: Descriptor) -> Iterator[Iterator[bytes]]:
-    """A layer as it is stored, checked against its digest."""
-    from veloci.layer.stream import Verified
-
-    with source.blob(layer) as chunks, Verified(chunks, layer.digest, layer.size) as checked:
-        yield checked
-
-
-def _configure(image: ImageConfig, making: str, root: int) -> None:
+def _configure(image: ImageConfig, making: str, root: int, owners: Owners) -> None:
     """Write config.json; an image that names no command gets a shell, as umoci does."""
     from veloci.bundle.configure import configure
     from veloci.bundle.options import Options
@@ -75,5 +105,43 @@ def _configure(image: ImageConfig, making: str, root: int) -> None:
         passwd=read_in_root(root, "/etc/passwd", 4 << 20),
         group=read_in_root(root, "/etc/group", 4 << 20),
     )
+    if not owners.plain:
+        _own(document, owners)
     with open(f"{making}/config.json", "xb") as file:
         file.write(dumps(document, indent=2) + b"\n")
+
+
+def _own(document: dict[str, Any], owners: Owners) -> None:
+    """Let the container have a user namespace in which the files are whose the image says."""
+    import os
+
+    from veloci.bundle.defaults import default
+
+    linux = document["linux"]
+    if owners.rootless:
+        fewer = default(rootless=True, uid=os.geteuid(), gid=os.getegid())
+        document["mounts"] = fewer["mounts"]
+        linux.pop("resources", None)
+        linux |= {key: fewer["linux"][key] for key in ("uidMappings", "gidMappings", "namespaces")}
+        return
+    linux["namespaces"] = [*linux["namespaces"], {"type": "user"}]
+    for key, table in (("uidMappings", owners.uids), ("gidMappings", owners.gids)):
+        whole = table or ((0, 0, 2**32 - 1),)
+        linux[key] = [{"containerID": first, "hostID": second, "size": size} for first, second, size in whole]
+
+
+def _map(lines: tuple[str, ...], flag: str) -> Map:
+    """An ID map's lines. Raises InvalidInput."""
+    from veloci.errors import InvalidInput
+
+    found = []
+    for line in lines:
+        numbers = line.split(":")
+        numbers += ["1"] if len(numbers) == 2 else []
+        if len(numbers) != 3 or not all(number.isdecimal() and int(number) < 2**32 for number in numbers):
+            raise InvalidInput(
+                f"{line!r} is no line of an ID map", where=flag, hint="CONTAINER:HOST:SIZE, 0:100000:65536"
+            )
+        first, second, size = map(int, numbers)
+        found.append((first, second, size))
+    return found

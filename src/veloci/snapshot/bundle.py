@@ -15,24 +15,34 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from contextlib import AbstractContextManager
 
+    from veloci.layer.owners import Owners
     from veloci.spec.digest import Digest
 
 
 def bundle(
-    target: str, layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]]
+    target: str,
+    layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]],
+    *,
+    owners: Owners | None = None,
+    keep_links: bool = False,
 ) -> AbstractContextManager[tuple[str, int]]:
     """Make the directory `target` with the layers in its `rootfs`; it appears when the block ends well, or not at all.
 
     layers: each the opened blob and its diff ID, base first. Gives the path where it is being made,
-    for config.json, and a descriptor of its root file system. Raises Conflict if `target` holds
-    something, Corrupt, InvalidInput, HostError.
+    for config.json, and a descriptor of its root file system.
+    owners, keep_links: as for `layer.apply`.
+    Raises Conflict if `target` holds something, Corrupt, InvalidInput, HostError.
     """
-    return _bundle(target.rstrip("/"), layers)
+    return _bundle(target.rstrip("/"), layers, owners, keep_links=keep_links)
 
 
 @contextmanager
 def _bundle(
-    target: str, layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]]
+    target: str,
+    layers: Iterable[tuple[AbstractContextManager[Iterable[bytes]], Digest]],
+    owners: Owners | None,
+    *,
+    keep_links: bool,
 ) -> Generator[tuple[str, int]]:
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise Conflict(f"{target} is there already", hint="choose another directory")
@@ -48,9 +58,11 @@ def _bundle(
         os.mkdir(f"{making}/rootfs", 0o755)
         root = os.open(f"{making}/rootfs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if owners and not (owners.plain or owners.rootless):
+                os.fchown(root, *owners.host(0, 0))
             for opened, diff_id in layers:
                 with opened as packed, Verified(decompressed(packed), diff_id) as tar:
-                    apply(tar, root, overlay=False)
+                    apply(tar, root, overlay=False, owners=owners, keep_links=keep_links)
             yield making, root
         finally:
             os.close(root)
