@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import sys
-from time import sleep
+from time import sleep, time_ns
 
+from veloci.cli.moments import nanoseconds
 from veloci.engine.engine import Engine
-from veloci.errors import InvalidInput
-from veloci.monitor.logs import Reader
+from veloci.monitor.logs import Reader, timestamp
+from veloci.monitor.state import LIVE
 
 _PAUSE = 0.1  # seconds between two looks at a log that is followed
 
 
-def logs(container: str, /, *, follow: bool = False, tail: str = "all", timestamps: bool = False) -> int:
+def logs(
+    container: str,
+    /,
+    *,
+    follow: bool = False,
+    tail: str = "all",
+    timestamps: bool = False,
+    since: str = "",
+    until: str = "",
+    details: bool = False,
+) -> int:
     """Show what a container wrote.
 
-    -f, --follow      go on until it ends
-    -n, --tail LINES  only the last so many, or all
-    -t, --timestamps  each line with its time
+    -f, --follow       go on until it ends
+    -n, --tail LINES   only the last so many, or all
+    -t, --timestamps   each line with its time
+    --since TIME       only what is not older: a time (2026-11-24T10:00:00Z, or seconds since 1970), or 10m ago
+    --until TIME       only what is not younger
+    --details          each line with what the log's options add to it
     """
     records = Engine().containers.records
     id = records.find(container)
-    if tail != "all" and not (tail.isascii() and tail.isdigit()):
-        raise InvalidInput(f"{tail!r} is not a number of lines", where="--tail", hint="a number, or all")
-    reader = Reader(f"{records.data(id)}/log", tail=None if tail == "all" else int(tail))
+    begin = timestamp(nanoseconds(since, "--since")) if since else ""
+    end = nanoseconds(until, "--until") if until else 0
+    last = timestamp(end) if end else "9"
+    reader = Reader(f"{records.data(id)}/log", tail=int(tail) if tail.isascii() and tail.isdigit() else None)
     try:
         while True:
-            ended = records.current(id).status not in ("running", "paused", "restarting")
+            ended = not follow or records.current(id).status not in LIVE or (end and time_ns() > end)
             for time, stream, text in reader.entries():
-                out = sys.stderr if stream == "stderr" else sys.stdout
-                out.write(f"{time} {text}" if timestamps else text)
-                out.flush()
-            if ended or not follow:
+                if begin <= time <= last:
+                    out = sys.stderr if stream == "stderr" else sys.stdout
+                    out.write((f"{time} " if timestamps else "") + (" " if details else "") + text)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if ended:
                 return 0
             sleep(_PAUSE)
     finally:

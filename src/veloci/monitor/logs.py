@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Entry = tuple[int, str, str]  # nanoseconds since 1970, stream, text
 
 LONGEST = 16 << 10  # bytes of one entry
+_MOST = 1000  # files that are looked for
 MAX_SIZE, MAX_FILES = 10 << 20, 3  # unless told otherwise: docker's default, no bound, fills disks
 
 
@@ -42,11 +43,16 @@ class Log:
         if pieces:
             self._append(stream, pieces)
 
-    def close(self) -> None:
-        """Write what had no newline yet, and close."""
+    def flush(self) -> None:
+        """Write what had no newline yet: its writers have ended."""
         for stream, rest in self._partial.items():
             if rest:
                 self._append(stream, [rest])
+                self._partial[stream] = b""
+
+    def close(self) -> None:
+        """Write what had no newline yet, and close."""
+        self.flush()
         os.close(self._file)
 
     def _open(self) -> None:
@@ -92,15 +98,14 @@ def nanoseconds(text: str) -> int:
 
 
 class Reader:
-    """The reading end: everything there is, then what comes. It follows the file through rotations."""
+    """The reading end: everything there is, then what comes. It follows the files through rotations."""
 
     def __init__(self, path: str, *, tail: int | None = None) -> None:
-        """tail: begin with the last so many lines; None is all."""
+        """tail: begin with the last so many entries; None is all."""
         self.path = path
         self._rest = b""
-        self._file = -1
-        self._old = [name for n in range(99, 0, -1) if os.path.exists(name := f"{path}.{n}")]
-        self._skip = 0 if tail is None else max(self._count() - tail, 0)
+        self._files = self._open()  # descriptors, the oldest first; the last is, or was, the one that grows
+        self._skip = 0 if tail is None else max(sum(map(_count, self._files)) - tail, 0)
 
     def entries(self) -> Iterator[tuple[str, str, str]]:
         """Time, stream and text of each entry that is there now and was not given yet."""
@@ -108,55 +113,69 @@ class Reader:
             if self._skip:
                 self._skip -= 1
                 continue
-            entry = loads(line)
-            yield entry["time"], entry["stream"], entry["log"]
+            try:
+                entry = loads(line)
+                yield entry["time"], entry["stream"], entry["log"]
+            except (ValueError, KeyError, TypeError):  # half a line, of a machine that lost its power
+                continue
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close the files."""
+        for file in self._files:
+            os.close(file)
+        self._files = []
 
     def _lines(self) -> Iterator[bytes]:
-        for name in self._old:
-            with open(name, "rb") as file:
-                yield from file
-        self._old = []
-        while True:
-            if self._file < 0 and not self._reopen():
-                return
-            while data := os.read(self._file, 1 << 16):
+        if not self._files:
+            self._files = self._open()
+        while self._files:
+            while data := os.read(self._files[0], 1 << 16):
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 yield from lines
-            if not self._rotated():
+            if len(self._files) == 1:
+                self._files += self._newer(self._files[0])
+            if len(self._files) == 1:
                 return
-            self.close()
+            os.close(self._files.pop(0))
+            self._rest = b""
 
-    def _reopen(self) -> bool:
-        try:
-            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        self._rest = b""
-        return True
+    def _open(self) -> list[int]:
+        """All the files there are, the oldest first."""
+        found: list[int] = []
+        for number in range(_MOST):
+            file = _opened(f"{self.path}.{number}" if number else self.path)
+            if file < 0:
+                break
+            if found and os.path.samestat(os.fstat(file), os.fstat(found[0])):  # they moved on meanwhile
+                for other in (file, *found):
+                    os.close(other)
+                return self._open()
+            found.insert(0, file)
+        return found
 
-    def _rotated(self) -> bool:
-        try:
-            return os.stat(self.path).st_ino != os.fstat(self._file).st_ino
-        except FileNotFoundError:
-            return False
+    def _newer(self, file: int) -> list[int]:
+        """The files that were begun since `file` was the one that grows, the oldest first."""
+        known, found = os.fstat(file), self._open()
+        older = next((place for place, other in enumerate(found) if os.path.samestat(os.fstat(other), known)), -1)
+        for other in found[: older + 1]:
+            os.close(other)
+        return found[older + 1 :]
 
-    def _count(self) -> int:
-        """How many lines there are, counted by their newlines."""
-        count = 0
-        for name in (*self._old, self.path):
-            try:
-                with open(name, "rb") as file:
-                    while data := file.read(1 << 20):
-                        count += data.count(b"\n")
-            except FileNotFoundError:
-                continue
-        return count
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+
+
+def _count(file: int) -> int:
+    """How many lines the file has, counted by their newlines; its position stays."""
+    count = place = 0
+    while data := os.pread(file, 1 << 20, place):
+        count += data.count(b"\n")
+        place += len(data)
+    return count
 
 
 def _cut(line: bytes) -> Iterator[bytes]:

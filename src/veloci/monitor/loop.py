@@ -147,6 +147,8 @@ class Monitor:
             pass
         _, status = os.waitpid(self.pid, 0)
         self.streams.drain()
+        if self.log:
+            self.log.flush()
         code = os.waitstatus_to_exitcode(status)
         code = code if code >= 0 else 128 - code
         killed = self.runtime.out_of_memory(self.task.id)
