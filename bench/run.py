@@ -19,6 +19,10 @@ from pathlib import Path
 
 from veloci.kernel.process import CLONE_NEWNET, unshare
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples/demo"))
+import host
+from peers import forget
+
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
 CASES = {"with network": [], "without": ["--network", "none"]}
@@ -93,7 +97,7 @@ def main():
     (work / "tree/bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", work / "tree/bin/true")
     subprocess.run(["tar", "-C", work / "tree", "-cf", work / "small.tar", "."], check=True)
-    commands = {}
+    commands, before = {}, host.state()["cgroups"]
     try:
         with contextlib.ExitStack() as stack:
             for name, (tool, extra) in TOOLS.items():
@@ -106,6 +110,7 @@ def main():
             medians = measured(commands)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        forget(before, host.state()["cgroups"])
     print(f"run --rm /bin/true, medians of {ROUNDS} rounds, ms")
     for case in CASES:
         ours = medians["veloci", case]

@@ -68,6 +68,7 @@ def _nothing_is_left_behind(host):
     before = host.state()
     with peers.hugetlb() if os.geteuid() == 0 else contextlib.nullcontext():  # crun wants it
         yield
+    peers.forget(before["cgroups"], host.state()["cgroups"])
     if "/run/netns" in {line.split()[0] for line in host.state()["mounts"] - before["mounts"]}:
         subprocess.run(["umount", "/run/netns"], check=True)  # iproute2 binds it upon itself, once for all
     assert host.changes(before, host.state()) == []

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import host
-from peers import LIMITS, docker, hugetlb, podman
+from peers import LIMITS, docker, forget, hugetlb, podman
 
 HERE = Path(__file__).resolve().parent
 APP = "oci-demo-app:v0"
@@ -375,6 +375,7 @@ def main(words: list[str]) -> int:
             process.wait()
     if "--keep" not in words:
         clean(demo)
+        forget(before["cgroups"], host.state()["cgroups"])
     left = host.changes(before, host.state())
     print("\n== What is left behind:", *(left or ["nothing"]), sep="\n  ")
     return 1 if left and "--keep" not in words else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 # podman asks for limits that a root without CAP_SYS_RESOURCE may not raise.
@@ -32,6 +33,21 @@ class hugetlb:  # noqa: N801 -- reads as a statement
         if self.mounted:
             subprocess.run(["umount", self.place], check=True)
             os.rmdir(self.place)
+
+
+def forget(before: set[str], after: set[str]) -> None:
+    """Remove the empty cgroups that podman and docker keep for their next container, but those that were there before.
+
+    before, after: the cgroups' paths.
+    """
+    theirs = [path for path in after - before if "/libpod_parent" in path or path.endswith("/docker")]
+    for path in sorted(theirs, key=len, reverse=True):
+        for _ in range(20):  # conmon may still be ending in it
+            try:
+                os.rmdir(path)
+                break
+            except OSError:
+                time.sleep(0.1)
 
 
 class docker:  # noqa: N801 -- reads as a statement
