@@ -38,7 +38,7 @@ def test_output_and_exit_status_pass_through_every_runtime(image, roots, runtime
     )
     assert (done.stdout, done.stderr, done.returncode) == ("o\n", "e\n", 7)
     assert [path.name for path in (roots / "data/containers").iterdir() if not path.name.startswith(".")] == []
-    assert list((roots / "run/containers").iterdir()) == []
+    assert [path.name for path in (roots / "run/containers").iterdir() if path.name != ".making"] == []
 
 
 def test_a_missing_command_is_127(image):

@@ -202,8 +202,8 @@ def test_a_filling_that_was_killed_is_done_again(box, image):
 
 
 @pytest.mark.needs("dockerd")
-def test_docker_s_volumes_hold_the_same(box, image, tmp_path):
-    with Dockerd(tmp_path / "docker") as docker:
+def test_docker_s_volumes_hold_the_same(box, image):
+    with Dockerd("/tmp/veloci-test-volumes") as docker:
         words = [*docker, "import", "--change", "VOLUME /data", str(box.path / "image.tar"), "vol"]
         subprocess.run(words, check=True, capture_output=True)
         words = [*docker, "run", "--rm", "--network", "none", "-v", "kept:/data", "vol", "sh", "-c", LOOK]

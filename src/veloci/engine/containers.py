@@ -248,6 +248,8 @@ class Containers:
         volumes: its anonymous volumes, too, where no other container has them.
         """
         id = self.records.find(word)
+        if self.records.busy(id):
+            raise NotFound(f"no such container: {word}: it is being made")
         try:
             lock = self._stopped(id, word, force=force)
         except (FileNotFoundError, NotFound):

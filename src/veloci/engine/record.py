@@ -2,16 +2,15 @@
 
 data()/containers/ID/    container.json, bundle/, log, exit.json, lock, hosts, hostname, resolv.conf
 data()/containers/.names/NAME -> ID      a link, so that a name is taken by one container only
-data()/containers/.making/ID             its name, until container.json is there; locked by the command that makes it,
-                                         so one that is not locked tells of a command that was killed
+data()/containers/.making/               what is being made and removed (engine.making)
 run()/containers/ID/     state.json, monitor.sock, lease.json
 """
 
 from __future__ import annotations
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
 
+from veloci.engine.making import Making
 from veloci.errors import Conflict, InvalidInput, NotFound
 from veloci.monitor import state
 from veloci.monitor.policy import Restart
@@ -78,8 +77,8 @@ class Records:
 
     def __init__(self, root: str, run_root: str) -> None:
         self.root, self.run_root = f"{root}/containers", f"{run_root}/containers"
-        self._names, self._making = f"{self.root}/.names", f"{self.root}/.making"
-        self._marks: dict[str, int] = {}  # ID -> descriptor of the lock, of what this process is making
+        self._names = f"{self.root}/.names"
+        self._making, self._graves = Making(f"{self.root}/.making"), Making(f"{self.run_root}/.making")
 
     def data(self, id: str) -> str:
         """The directory of what lasts."""
@@ -95,11 +94,11 @@ class Records:
         Until `save` or `forget` it counts as abandoned when this process ends.
         """
         id, name = os.urandom(32).hex(), name.removeprefix("/")
-        for path in (self._names, self._making, self.run_root):
+        for path in (self._names, self.run_root):
             os.makedirs(path, 0o700, exist_ok=True)
         if name:
             _check(name)
-        self._mark(id)
+        self._making.begin(id)
         try:
             os.makedirs(f"{self.data(id)}/bundle/rootfs", 0o700)
             os.mkdir(self.run(id), 0o700)
@@ -112,48 +111,20 @@ class Records:
             raise
         return id, name
 
-    def _mark(self, id: str) -> None:
-        """The sign that this process makes the container: a locked file, never seen unlocked while we live."""
-        path = f"{self._making}/.{id}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        flock(descriptor, LOCK_EX)
-        os.rename(path, f"{self._making}/{id}")
-        self._marks[id] = descriptor
-
-    def _unmark(self, id: str) -> None:
-        descriptor = self._marks.pop(id, -1)
-        if descriptor >= 0:
-            _unlink(f"{self._making}/{id}")  # which is gone if it was done while we looked
-            os.close(descriptor)
-
     def abandoned(self) -> Iterator[tuple[str, str]]:
         """What killed commands were making: ID and name ("": it has none yet), locked until `forget`."""
-        try:
-            ids = os.listdir(self._making)
-        except FileNotFoundError:
-            return
-        for id in ids:
-            if id.startswith(".") or id in self._marks:
-                continue
-            try:
-                descriptor = os.open(f"{self._making}/{id}", os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                flock(descriptor, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                continue
-            name = os.read(descriptor, 256).rstrip(b"\0").decode(errors="replace")
-            self._marks[id] = descriptor
+        for id, name in self._making.abandoned():
             if os.path.exists(f"{self.data(id)}/container.json"):  # it was whole, but for this
-                self._unmark(id)
+                self._making.end(id)
             else:
                 yield id, name
 
+    def busy(self, id: str) -> bool:
+        """Whether another command is making it."""
+        return self._making.busy(id)
+
     def _take(self, name: str, id: str) -> None:
-        if id in self._marks:
-            os.pwrite(self._marks[id], name.encode() + bytes(128 - len(name)), 0)
+        self._making.named(id, name)
         try:
             os.symlink(id, f"{self._names}/{name}")
         except FileExistsError:
@@ -193,7 +164,7 @@ class Records:
     def save(self, record: Record) -> None:
         """Write container.json."""
         state.write(f"{self.data(record.id)}/container.json", record.plain())
-        self._unmark(record.id)
+        self._making.end(record.id)
 
     def load(self, id: str) -> Record:
         """The record of the container with this whole ID. Raises NotFound, VelociError for a damaged file."""
@@ -246,21 +217,14 @@ class Records:
 
     def forget(self, id: str, name: str) -> None:
         """Remove its directories and its name; what is gone already is well."""
-        from veloci.layer.tree import remove_tree
-
         try:
             if name and os.readlink(f"{self._names}/{name}") == id:
                 os.unlink(f"{self._names}/{name}")
         except OSError:  # it is gone, or was never a name
             pass
-        for parent in (self.run_root, self.root):
-            if os.path.isdir(parent):
-                directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    remove_tree(directory, id.encode())
-                finally:
-                    os.close(directory)
-        self._unmark(id)
+        self._graves.bury(self.run(id))
+        self._making.bury(self.data(id))
+        self._making.end(id)
 
 
 def _check(name: str) -> None:
@@ -268,13 +232,6 @@ def _check(name: str) -> None:
         raise InvalidInput(
             f"invalid container name {name!r}", hint="letters, digits and _ . - after the first, at least two"
         )
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def _missing(word: str) -> NotFound:
