@@ -1,14 +1,14 @@
 """Start time, as the set of modules a command imports: the same on every machine."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PLACE = Path(sys.executable).parent
+PLACE, SOURCE = Path(sys.executable).parent, Path(__file__).parents[1]
 # What an interpreter with a virtual environment has before any of ours.
 BARE = subprocess.run(
     [sys.executable, "-I", "-X", "importtime", "-c", ""], capture_output=True, text=True, check=True
@@ -17,6 +17,7 @@ ALLOWED = {
     "_ctypes", "_json", "_sha2", "_sha256", "_signal", "_socket", "_struct", "ctypes", "ctypes._endian", "errno",
     "fcntl", "select", "struct", "time", "types",
 }  # fmt: skip
+RUNTIME = {"_ctypes", "_json", "_signal", "_stat", "errno", "fcntl", "gc", "select", "time"}  # and no `os`
 
 
 def names(report):
@@ -54,21 +55,63 @@ def test_a_container_starts_with_few_modules(roots):
     assert found <= ALLOWED
 
 
-@pytest.mark.needs("root", "busybox")
-def test_the_runtime_starts_with_few_modules(tmp_path):
-    programs = tmp_path / "rootfs/bin"
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """An environment with veloci as a wheel installs it: what `-S` leaves out is not needed there."""
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    packages = next(place.glob("lib/python3*/site-packages"))
+    shutil.copytree(SOURCE / "src/veloci", packages / "veloci", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SOURCE / "scripts/veloci-runtime", place / "bin")
+    (place / "bin/veloci-runtime").chmod(0o755)
+    return place / "bin/veloci-runtime"
+
+
+@pytest.fixture
+def runtime(installed, tmp_path):
+    """Run a command of veloci-runtime and give what it imported beyond a bare interpreter and our own modules."""
+    programs = tmp_path / "bundle/rootfs/bin"
     programs.mkdir(parents=True)
     (programs / "true").write_bytes(Path("/bin/busybox").read_bytes())
     (programs / "true").chmod(0o755)
-    subprocess.run([PLACE / "veloci-runtime", "spec"], cwd=tmp_path, check=True)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["process"] |= {"terminal": False, "args": ["/bin/true"]}
+    (programs / "sleep").symlink_to("true")
+    bundle = tmp_path / "bundle"
+    (tmp_path / "r").mkdir()  # making it is the first container's, and takes `os`
+    subprocess.run([installed, "spec"], cwd=bundle, check=True)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": ["/bin/sleep", "100"]}
     del config["process"]["rlimits"]  # this host may not allow them
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    name = f"start-{os.getpid()}"
-    done, found = imported("veloci-runtime", "--root", str(tmp_path / "r"), "run", "--bundle", str(tmp_path), name)
-    assert done.returncode == 0, done.stderr
-    assert found <= ALLOWED
-    done, found = imported("veloci-runtime", "--root", str(tmp_path / "r"), "state", name)
-    assert done.returncode == 1
-    assert found <= ALLOWED
+    (bundle / "config.json").write_text(json.dumps(config))
+    bare = subprocess.run(
+        [installed.parent / "python3", "-IS", "-X", "importtime", "-c", ""], capture_output=True, text=True, check=True
+    ).stderr
+
+    def run(*words, status=0):
+        command = [installed.parent / "python3", "-IS", "-X", "importtime", installed, "--root", tmp_path / "r", *words]
+        with open(tmp_path / "report", "w+") as report:  # no pipe, which a container would keep open
+            done = subprocess.run(
+                command, cwd=bundle, stdin=subprocess.DEVNULL, stdout=report, stderr=report, check=False
+            )
+            report.seek(0)
+            found = names(report.read())
+        assert done.returncode == status
+        assert any(name.startswith("veloci.") for name in found)
+        return {name for name in found - names(bare) if name.partition(".")[0] not in ("veloci", "__future__")}
+
+    yield run
+    subprocess.run([installed, "--root", tmp_path / "r", "delete", "--force", "start"], check=False)
+
+
+@pytest.mark.needs("root", "busybox")
+def test_a_container_is_made_and_ended_with_few_modules(runtime):
+    assert runtime("create", "start") <= RUNTIME
+    assert runtime("state", "start") <= {"_json", "errno", "gc"}
+    assert runtime("start", "start") <= {"_json", "errno", "fcntl", "gc"}
+    assert runtime("exec", "start", "/bin/true") <= RUNTIME
+    assert runtime("kill", "start", "KILL") <= {"_json", "errno", "gc"}
+    assert runtime("delete", "--force", "start") <= {"_json", "_signal", "errno", "fcntl", "gc", "select"}
+
+
+@pytest.mark.needs("root", "busybox")
+def test_run_imports_what_create_start_and_delete_do(runtime):
+    assert runtime("run", "--detach", "start") <= RUNTIME
