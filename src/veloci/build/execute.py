@@ -12,6 +12,7 @@ from veloci.build.cache import Layer, key
 from veloci.build.cache_mounts import CacheMounts
 from veloci.build.config import Configuration
 from veloci.build.context import Tree
+from veloci.build.download import Downloads
 from veloci.build.graph import SCRATCH
 from veloci.build.instructions import instruction
 from veloci.build.parse import parse
@@ -80,8 +81,8 @@ class Options(Document):
     """What the user asks of a build beside the Dockerfile.
 
     epoch: seconds since 1970; no time in the image is later. network: of RUN, unless it says its own.
-    secrets: --secret's values by id. fresh: stages in which every step is done again; allow: network.host and
-    security.insecure.
+    secrets: --secret's values by id. agent: the socket of the default SSH agent, for git. fresh: stages in
+    which every step is done again. allow: network.host and security.insecure.
     """
 
     arguments: dict[str, str] = {}
@@ -91,6 +92,7 @@ class Options(Document):
     secrets: dict[str, bytes] = {}
     fresh: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    agent: str = ""
 
 
 class RunStep(Protocol):
@@ -139,7 +141,7 @@ class Parts:
         """
         self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
         self.image, self.run_step, self.progress = image, run_step, progress
-        self.agent, self.mounts = agent, CacheMounts(cache.root)
+        self.agent, self.mounts, self.downloads = agent, CacheMounts(cache.root), Downloads(cache.root)
         self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
 
 
@@ -313,7 +315,8 @@ class Build:
                 image = self.parts.image(found, self.platform, shown.transfers)
             layers = Stage(Configuration({}, given={}, known={}, escape="\\"))
             layers.layers = list(zip(image.layers, image.diff_ids, strict=True))
-        lazy = _Lazy(lambda: self.parts.snapshots.view(self._whole(layers)), name, layers.chain_id)
+        lazy = LazyTree(lambda: self.parts.snapshots.view(self._whole(layers)), name, owners=True)
+        lazy.chain_id = layers.chain_id
         try:
             yield lazy, layers.chain_id or SCRATCH
         finally:
@@ -346,17 +349,26 @@ def _told(chunks: Iterable[bytes], transfers: Transfers) -> Iterator[bytes]:
     transfers.done(key, "")
 
 
-class _Lazy(Tree):
-    """A stage's tree, mounted when it is first looked into: a cached COPY never does."""
+class LazyTree(Tree):
+    """A tree that is mounted or made when it is first looked into: a cached COPY never does."""
 
-    def __init__(self, mount: Callable[[], int], name: str, chain_id: Digest) -> None:
+    def __init__(self, mount: Callable[[], int], name: str, *, owners: bool) -> None:
+        """mount: gives the root's descriptor."""
         from veloci.build.ignore import Ignore
 
-        self.chain_id = chain_id
         self._mount = mount
         self._root = -1
-        self.name, self.owners, self.ignore = name, True, Ignore()
-        self._prefix = ""
+        self.name, self.owners, self.ignore = name, owners, Ignore()
+        self._known = ""
+
+    @property
+    def _prefix(self) -> str:  # type: ignore[override]
+        """The root's path, as the kernel tells those below it: "" for a mount that is attached nowhere."""
+        import os
+
+        if not self._known:
+            self._known = os.readlink(f"/proc/self/fd/{self.root}") + "/"
+        return self._known.rstrip("/")
 
     @property
     def root(self) -> int:  # type: ignore[override]

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 # The flags that each instruction takes; a * marks those that may be repeated, a ? those without a value.
 _COPYING = "--chown --chmod --exclude* --link?"
 FLAGS = {
-    "ADD": _COPYING,
+    "ADD": f"{_COPYING} --checksum --keep-git-dir? --unpack?",
     "COPY": f"{_COPYING} --from --parents?",
     "FROM": "--platform",
     "HEALTHCHECK": "--interval --timeout --start-period --start-interval --retries",
     "RUN": "--mount* --network --security",
 }
 # Flags that exist elsewhere and cannot be honoured yet: better said than ignored.
-UNSUPPORTED = {"ADD": "--keep-git-dir --checksum --unpack", "RUN": "--device"}
+UNSUPPORTED = {"RUN": "--device"}
 KEYWORDS = (
     "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER "
     "VOLUME WORKDIR"
@@ -54,6 +54,10 @@ class Instruction(Document):
     def flag(self, name: str) -> str:
         """The flag's value; "" when it was not given."""
         return next((value for key, value in self.flags if key == name), "")
+
+    def on(self, name: str) -> bool:
+        """Whether a flag without a value was given, and not as =false."""
+        return self.flag(name) == "true"
 
     def every(self, name: str) -> tuple[str, ...]:
         """The values of a flag that may be repeated."""
@@ -103,8 +107,7 @@ def _checked(keyword: str, given: Pairs, where: str) -> tuple[tuple[str, str], .
         if table[name].endswith("?"):
             if value not in (None, "true", "false"):
                 raise InvalidInput(f"expecting boolean value for flag {name}, not: {value}", where=where)
-            if value != "false":
-                checked.append((name, "true"))
+            checked.append((name, value or "true"))
         elif value is None:
             raise InvalidInput(f"missing a value on flag: {name}", where=where)
         else:

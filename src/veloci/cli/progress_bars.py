@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, ProgressColumn, TaskID, TextColumn, TransferSpeedColumn
@@ -30,11 +31,9 @@ class Restored:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> None:
-        from threading import current_thread, main_thread
-
-        if current_thread() is main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) is signal.SIG_DFL:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                with suppress(ValueError):  # not the main thread
                     self._before[number] = signal.signal(number, self._end)
 
     def __exit__(self, *_: object) -> None:

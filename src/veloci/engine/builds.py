@@ -173,6 +173,7 @@ def _options(request: Request) -> Options:
         secrets=request.secrets,
         fresh=request.fresh,
         allow=request.allow,
+        agent=request.ssh.get("default", ""),
     )
 
 
