@@ -7,6 +7,10 @@ from veloci.cli.run import warn
 from veloci.engine.engine import Engine
 from veloci.errors import NotFound
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def start(
     container: str,
@@ -41,13 +45,20 @@ def stop(container: str, /, *containers: str, time: int | None = None) -> int:
 
     -t, --time SECONDS  how long to wait before that
     """
-    engine = Engine(forks=True)
+    return _stopped(Engine(), (container, *containers), time, print)
+
+
+def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, then: Callable[[str], None]) -> int:
+    """Ask all to end, and then wait for one after the other, and do with it what comes `then`."""
+    asked: list[tuple[str, Callable[[], None]]] = []
+    status = each(lambda word: asked.append((word, engine.containers.stopping(word, timeout=time))), words)
+    ending = iter(asked)
 
     def one(word: str) -> None:
-        engine.containers.stop(word, timeout=time)
-        print(word)
+        next(ending)[1]()
+        then(word)
 
-    return each(one, (container, *containers))
+    return each(one, [word for word, _ in asked]) or status
 
 
 def restart(container: str, /, *containers: str, time: int | None = None) -> int:
@@ -57,14 +68,13 @@ def restart(container: str, /, *containers: str, time: int | None = None) -> int
     """
     engine = Engine(forks=True)
 
-    def one(word: str) -> None:
-        engine.containers.stop(word, timeout=time)
+    def again(word: str) -> None:
         engine.containers.settled(word)
         engine.containers.start(word)
         warn(engine)
         print(word)
 
-    return each(one, (container, *containers))
+    return _stopped(engine, (container, *containers), time, again)
 
 
 def kill(container: str, /, *containers: str, signal: str = "KILL") -> int:

@@ -203,26 +203,22 @@ class Containers:
 
     def stop(self, word: str, *, timeout: int | None = None) -> None:
         """Ask it to end, and kill it after `timeout` seconds (None: as it was made). One that has ended is fine."""
-        id = self.records.find(word)
-        record = self.records.load(id)
-        seconds = record.stop_timeout if timeout is None else timeout
+        self.stopping(word, timeout=timeout)()
+
+    def stopping(self, word: str, *, timeout: int | None = None) -> Callable[[], None]:
+        """Ask it to end. Gives what waits for that, and kills it in the end: so many end side by side.
+
+        Raises NotFound.
+        """
+        from veloci.engine.stopping import asked
+
+        record = self.records.load(self.records.find(word))
+        seconds, number = record.stop_timeout if timeout is None else timeout, signal_number(record.stop_signal)
         try:
-            connection = self.connect(id)
+            return asked(self.connect(record.id), number, seconds)
         except Conflict:
-            self._orphan(id).stop(signal_number(record.stop_signal), seconds)
-            return
-        try:
-            connection.send(b"h%d" % signal_number(record.stop_signal))
-            if seconds >= 0:
-                connection.settimeout(seconds or 0.001)
-            if await_end(connection) is None:
-                connection.settimeout(30)
-                connection.send(b"h9")
-                await_end(connection)
-        except OSError:
-            return  # it ended before it was asked
-        finally:
-            connection.close()
+            orphan = self._orphan(record.id)
+            return lambda: orphan.stop(number, seconds)
 
     def _orphan(self, id: str) -> Orphan:
         """What to do with it when it has no monitor."""
@@ -238,6 +234,8 @@ class Containers:
         except Conflict:
             self._orphan(id).await_end()
             return self.records.current(id).exit_code
+        from veloci.engine.stopping import await_end
+
         code = await_end(connection)
         connection.close()
         return self.records.current(id).exit_code if code is None else code
@@ -367,19 +365,6 @@ class Containers:
         from veloci.engine.description import described
 
         return described(self._engine, self.records.load(self.records.find(word)))
-
-
-def await_end(connection: socket) -> int | None:
-    """The exit status that the monitor sends last; None if it takes longer than the connection's timeout."""
-    try:
-        while message := session.receive(connection):
-            if message[:1] == b"x":
-                return int(message[1:])
-    except TimeoutError:
-        return None
-    except OSError:
-        return None
-    return None
 
 
 def signal_number(text: str, where: str = "") -> int:
