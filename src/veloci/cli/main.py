@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 # What is typed: module and function, below veloci.cli. Only the module asked for is imported.
 COMMANDS = {
     "attach": "attach:attach",
+    "artifact attach": "artifact:attach",
+    "artifact copy": "artifact:copy",
+    "artifact discover": "artifact:discover",
+    "artifact pull": "artifact:pull",
+    "artifact push": "artifact:push",
     "build": "build:build",
     "builder prune": "prune:builder",
     "catalog": "catalog:catalog",
@@ -39,6 +44,11 @@ COMMANDS = {
     "image squash": "image:squash",
     "image validate": "image_read:validate",
     "images": "images:images",
+    "index add": "index:add",
+    "index annotate": "index:annotate",
+    "index create": "index:create",
+    "index push": "index:push",
+    "index remove": "index:remove",
     "import": "images:import_",
     "inspect": "inspect:inspect",
     "kill": "containers:kill",
@@ -57,6 +67,7 @@ COMMANDS = {
     "network prune": "prune:network",
     "network rm": "network:rm",
     "network show": "network:show",
+    "pause": "pause:pause",
     "port": "containers:port",
     "ps": "ps:ps",
     "pull": "pull:pull",
@@ -70,12 +81,15 @@ COMMANDS = {
     "run": "run:run",
     "save": "archive:save",
     "start": "containers:start",
+    "stats": "stats:stats",
     "stop": "containers:stop",
     "system df": "system:df",
     "system prune": "prune:system",
     "sync": "sync:sync",
     "tag": "images:tag",
+    "top": "top:top",
     "unpack": "unpack:unpack",
+    "unpause": "pause:unpause",
     "version": "help:version",
     "volume create": "volume:create",
     "volume inspect": "volume:inspect",
@@ -94,7 +108,10 @@ ALIASES = {
     "volume remove": "volume rm",
     **{
         f"container {name}": name
-        for name in "attach create exec export inspect kill logs port rename restart rm run start stop wait".split()
+        for name in (
+            "attach create exec export inspect kill logs pause port rename restart rm run start stats stop top unpause "
+            "wait"
+        ).split()
     },
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},
     "image rm": "rmi",

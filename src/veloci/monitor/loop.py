@@ -9,7 +9,7 @@ it is gone with the last process of the container, also after kill -9.
 from __future__ import annotations
 
 import os
-from _signal import SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, signal
+from _signal import SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, signal
 from select import EPOLLIN, epoll
 from time import monotonic, time_ns
 
@@ -20,7 +20,7 @@ from veloci.monitor import policy, runtimes, state
 from veloci.monitor.clients import Clients
 from veloci.monitor.logs import Log
 from veloci.monitor.streams import Streams
-from veloci.spec.document import dumps
+from veloci.spec.document import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Monitor:
         self.holding: list[socket] = []
         self.restarts = 0
         self.started_at = 0
+        self.status = "created"
         self.last = state.State()  # how it ended last
 
     def run(self, ready: Callable[[VelociError | None], None], ended: Callable[[int], None]) -> None:
@@ -191,11 +192,35 @@ class Monitor:
         elif kind in (b"k", b"h"):
             self.by_hand = self.by_hand or kind == b"h"
             self._signal(int(data))
+        elif kind in (b"p", b"u", b"U"):
+            try:
+                self._change(kind, data)
+            except VelociError as error:
+                self.clients.send(client, b"n" + failure(error))
+            else:
+                self.clients.send(client, b"y")
+
+    def _change(self, kind: bytes, data: bytes) -> None:
+        """Pause it, let it go on, or change its limits and its policy. Raises VelociError."""
+        if kind == b"p":
+            self.runtime.pause(self.task.id)
+            self._save("paused")
+        elif kind == b"u":
+            self.runtime.resume(self.task.id)
+            self._save("running")
+        else:
+            changes = loads(data)
+            if self.pidfd >= 0 and changes.get("resources"):
+                self.runtime.update(self.task.id, changes["resources"])
+            if "restart" in changes:
+                self.task = self.task.replace(restart=policy.Restart.convert(changes["restart"]))
 
     def _signal(self, number: int) -> None:
         if self.pidfd < 0:
             return
         try:
+            if number == SIGKILL and self.status == "paused":
+                self.runtime.resume(self.task.id)  # a frozen process does not die
             self.runtime.kill(self.task.id, number)
         except VelociError:
             return  # it ended meanwhile
@@ -260,6 +285,7 @@ class Monitor:
 
     def _save(self, status: str) -> None:
         """What it is now. While it waits to be started again, how it ended last is shown with that."""
+        self.status = status
         pid = max(self.pid, 0)
         now = state.State(
             status=status,

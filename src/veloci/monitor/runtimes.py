@@ -41,6 +41,15 @@ if TYPE_CHECKING:
         def exec(self, id: str, process: Json, stdio: Stdio) -> tuple[int, int]:
             """Run another process in it: its PID, a child of ours, and its terminal or -1."""
 
+        def pause(self, id: str) -> None:
+            """Stop all its processes where they are."""
+
+        def resume(self, id: str) -> None:
+            """Let them go on."""
+
+        def update(self, id: str, resources: Json) -> None:
+            """Set the limits that `resources`, as config.json has them, names."""
+
         def out_of_memory(self, id: str) -> bool:
             """Whether the kernel killed one of its processes for want of memory."""
 
@@ -118,6 +127,20 @@ class InProcess:
             if pair:
                 pair.close()
 
+    def pause(self, id: str) -> None:
+        """As Runtime.pause."""
+        self._load(id).pause()
+
+    def resume(self, id: str) -> None:
+        """As Runtime.resume."""
+        self._load(id).resume()
+
+    def update(self, id: str, resources: Json) -> None:
+        """As Runtime.update."""
+        from veloci.spec.runtime import Resources
+
+        self._load(id).update(Resources.convert(resources))
+
     def out_of_memory(self, id: str) -> bool:
         """As Runtime.out_of_memory."""
         try:
@@ -171,6 +194,24 @@ class CommandLine:
         try:
             words = ("exec", "--process", file, "--detach")
             return self._start_process(words, id, stdio, terminal=bool(process.get("terminal")))
+        finally:
+            os.unlink(file)
+
+    def pause(self, id: str) -> None:
+        """As Runtime.pause."""
+        self._run("pause", id)
+
+    def resume(self, id: str) -> None:
+        """As Runtime.resume."""
+        self._run("resume", id)
+
+    def update(self, id: str, resources: Json) -> None:
+        """As Runtime.update."""
+        file = f"{self.directory}/resources.{os.getpid()}"
+        with open(file, "wb", opener=_private) as stream:
+            stream.write(dumps(resources))
+        try:
+            self._run("update", "--resources", file, id)
         finally:
             os.unlink(file)
 

@@ -6,7 +6,9 @@
                       c          the end of it                           z        it reads no more
                       r ROWS COLUMNS   the terminal's size               x CODE   it ended; the last message
                       k SIGNAL   send a signal
-                      h SIGNAL   … and do not start it again
+                      h SIGNAL   … and do not start it again        y        that was done
+                      p, u       pause it, let it go on              n JSON   it could not be done: why
+                      U JSON     limits ("resources", as config.json has them) and a "restart" policy
 
 SOCK_SEQPACKET, so a message is read whole; at most CHUNK bytes of data in one. The socket is in a directory of
 mode 0700, and the monitor asks the kernel who connects besides.

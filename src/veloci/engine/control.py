@@ -1,0 +1,106 @@
+"""What is done to a container that runs, besides ending it: pause, go on, other limits."""
+
+from __future__ import annotations
+
+from veloci.errors import Conflict, VelociError
+from veloci.monitor import runtimes, session, state
+from veloci.spec.document import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from veloci.engine.engine import Engine
+
+
+def pause(engine: Engine, word: str) -> None:
+    """Stop all its processes where they are. Raises NotFound, Conflict unless it runs."""
+    id, now = _known(engine, word)
+    if now.status == "paused":
+        raise Conflict(f"container {word} is already paused", hint=f"veloci unpause {word}")
+    if now.status != "running":
+        raise Conflict(f"container {word} is not running", hint=f"veloci start {word}")
+    _tell(engine, id, b"p", now)
+
+
+def unpause(engine: Engine, word: str) -> None:
+    """Let them go on. Raises NotFound, Conflict unless it is paused."""
+    id, now = _known(engine, word)
+    if now.status != "paused":
+        raise Conflict(f"container {word} is not paused")
+    _tell(engine, id, b"u", now)
+
+
+def update(engine: Engine, word: str, *, resources: dict[str, Any], restart: dict[str, Any] | None = None) -> None:
+    """Change its limits and its restart policy, at once where it runs, and for its next starts.
+
+    resources: as config.json's linux.resources; what it does not name stays. restart: a policy.Restart, plain.
+    Raises NotFound, Conflict, what the runtime says.
+    """
+    from veloci.monitor.policy import Restart
+
+    id, now = _known(engine, word)
+    records = engine.containers.records
+    record = records.load(id)
+    if restart is not None and record.auto_remove and restart["Name"] != "no":
+        raise Conflict("restart policy cannot be updated because AutoRemove is enabled for the container")
+    changes = {"resources": resources, **({"restart": restart} if restart is not None else {})}
+    if now.status in state.LIVE:
+        _tell(engine, id, b"U" + dumps(changes), now)
+    path = f"{records.data(id)}/bundle/config.json"
+    config = state.read(path) or {}
+    config["linux"]["resources"] = _merged(config["linux"].get("resources") or {}, resources)
+    state.write(path, config)
+    if restart is not None:
+        records.save(record.replace(restart=Restart.convert(restart)))
+
+
+def _known(engine: Engine, word: str) -> tuple[str, state.State]:
+    records = engine.containers.records
+    id = records.find(word)
+    return id, records.current(id)
+
+
+def _tell(engine: Engine, id: str, message: bytes, now: state.State) -> None:
+    """Have its monitor do it; where that was killed, do it here. Raises what the runtime says."""
+    run = engine.containers.records.run(id)
+    try:
+        connection = session.connect(run)
+    except Conflict:
+        if not state.alive(now):
+            raise
+        _alone(engine, id, message)
+        return
+    try:
+        connection.send(message)
+        while answer := session.receive(connection):
+            if answer[:1] == b"y":
+                return
+            if answer[:1] == b"n":
+                why = loads(answer[1:])
+                raise VelociError(why["message"], hint=why["hint"], exit_status=why["exit_status"])
+    finally:
+        connection.close()
+    raise Conflict("the container is not running")
+
+
+def _alone(engine: Engine, id: str, message: bytes) -> None:
+    """What the monitor would have done."""
+    records = engine.containers.records
+    run = records.run(id)
+    runtime = runtimes.named(records.load(id).runtime, engine.run_root, run)
+    if message[:1] == b"U":
+        runtime.update(id, loads(message[1:])["resources"])
+        return
+    (runtime.pause if message == b"p" else runtime.resume)(id)
+    known = state.State.convert(state.read(f"{run}/state.json"))
+    state.write(f"{run}/state.json", known.replace(status="paused" if message == b"p" else "running").plain())
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`old` with what `new` names in its place, in groups as well."""
+    pairs = {
+        key: _merged(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
+        for key, value in new.items()
+    }
+    return {**old, **pairs}
