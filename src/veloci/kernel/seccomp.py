@@ -15,6 +15,7 @@ ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x30000,
     "SCMP_ACT_ERRNO": 0x50000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
@@ -32,7 +33,9 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+NEW_LISTENER = 8  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 ARCHITECTURES = tuple(
     f"SCMP_ARCH_{name}"
     for name in (
@@ -46,7 +49,10 @@ _seccomp = system_call("seccomp", 317, 277)
 
 
 def load(bpf: bytes, flags: int = 0) -> None:
-    """Filter this process's system calls from now on — seccomp(2). Needs no_new_privs or CAP_SYS_ADMIN."""
+    """Filter this process's system calls from now on — seccomp(2). Needs no_new_privs or CAP_SYS_ADMIN.
+
+    With NEW_LISTENER in `flags` it has a new descriptor then, close-on-exec, which answers for the filter.
+    """
     code = Memory(bpf)
     _seccomp(_SET_MODE_FILTER, flags, words(8, len(bpf) // 8, code.address))  # struct sock_fprog
 

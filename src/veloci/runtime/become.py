@@ -80,6 +80,8 @@ def _become(plan: Plan, child: Child, join: Join, wait: int, preserve: int) -> N
             wait = close
             close += 1
         p.close_range(close)
+        if child.listens and not child.filtered:
+            TABLE["filter"](child)
         child.ask("ready")
         _start(child, last, path, plan, env, wait)
     except OSError as error:
@@ -94,7 +96,7 @@ def _become(plan: Plan, child: Child, join: Join, wait: int, preserve: int) -> N
 
 def _stub(child: Child) -> int:
     """The stub, with the filter it loads; above every descriptor that is to be kept."""
-    bpf = b"" if child.filtered else child.bpf
+    bpf = b"" if child.filtered or child.listens else child.bpf
     return stub.sealed(bpf, child.bpf_flags)
 
 

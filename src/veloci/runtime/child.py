@@ -25,6 +25,7 @@ class Child:
         self.bpf = b""  # the seccomp filter, and whether a step has loaded it
         self.bpf_flags = 0
         self.filtered = False
+        self.listens = False  # the filter asks somebody outside
         self.null = -1  # the host's /dev/null, O_PATH
         self.empty = -1  # a read-only mount of nothing, to clone
         self.there = False  # whether the working directory is entered

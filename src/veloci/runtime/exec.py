@@ -16,6 +16,7 @@ from veloci.spec.runtime import MemoryPolicy, Personality, Process, Seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from veloci.runtime.container import Container
@@ -62,10 +63,11 @@ def enter(
     child = Child()
     child.stdio, child.console_socket = stdio, console
     if linux.seccomp:
-        from veloci.kernel import seccomp  # noqa: F401 -- the child can import nothing
+        from veloci.kernel import seccomp  # here, for the child can import nothing
         from veloci.runtime import filters
 
         child.bpf, child.bpf_flags = filters.compiled(linux.seccomp, container.root)
+        child.listens = bool(child.bpf_flags & seccomp.NEW_LISTENER)
     if process.terminal:
         import _socket  # noqa: F401
 
@@ -78,21 +80,30 @@ def enter(
     try:
         steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
         plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
-        return _Entering(process, _group(container, cgroup)).launch(plan, child, descriptor, bits, preserve)
+        entering = _Entering(process, _group(container, cgroup), lambda pid: _listener(pid, container, linux))
+        return entering.launch(plan, child, descriptor, bits, preserve)
     finally:
         posix.close(descriptor)
+
+
+def _listener(pid: int, container: Container, linux: _Linux) -> None:
+    from veloci.runtime.listening import hand_over
+
+    assert linux.seccomp is not None
+    hand_over(pid, linux.seccomp, container.state())
 
 
 class _Entering:
     """The parent's side of one process's way in."""
 
-    def __init__(self, process: Process, group: Group) -> None:
-        self.process, self.group = process, group
+    def __init__(self, process: Process, group: Group, listener: Callable[[int], None]) -> None:
+        self.process, self.group, self.listener = process, group, listener
         self.joins = False  # by itself, the groups of version 1
 
     def launch(self, plan: Plan, child: Child, container: int, bits: int, preserve: int) -> int:
         """Start it in the namespaces `bits` of the process behind the descriptor `container`. Returns its pid."""
         answers = {"cgroup": lambda _: None, "rlimits": self.rlimits, "ready": lambda _: None}
+        answers["listener"] = self.listener
         join = [(container, bits, "")]
         # One that is to be on certain processors before it is in the group is moved in by us.
         birth, files = (-1, []) if self.process.exec_cpu_affinity else self.group.doors()

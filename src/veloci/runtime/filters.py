@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from veloci.spec.runtime import Seccomp
 
 _AT = "config.json: $.linux.seccomp"
+_NOTIFY = "SCMP_ACT_NOTIFY"
 _FORM = 1  # of the BPF we make; a change makes what is kept void
 
 
@@ -41,16 +42,37 @@ def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
     return bpf, flags
 
 
+def listens(profile: Seccomp | None) -> bool:
+    """Whether somebody outside is to answer for calls. Raises InvalidInput for what cannot be asked."""
+    if profile is None:
+        return False
+    if profile.default_action == _NOTIFY:
+        raise InvalidInput(f"{_NOTIFY} cannot be the default action", where=f"{_AT}.defaultAction")
+    found = False
+    for index, rule in enumerate(profile.syscalls):
+        if rule.action == _NOTIFY:
+            found = True
+            if "write" in rule.names:  # with which the process says that it asks
+                raise InvalidInput(f"{_NOTIFY} cannot be used for write", where=f"{_AT}.syscalls[{index}].names")
+    if found and not profile.listener_path:
+        raise InvalidInput(f"{_NOTIFY} needs listenerPath", where=f"{_AT}.listenerPath")
+    if profile.listener_metadata and not profile.listener_path:
+        raise InvalidInput("needs listenerPath", where=f"{_AT}.listenerMetadata")
+    return found
+
+
 def _flags(profile: Seccomp) -> int:
-    from veloci.kernel.seccomp import FLAGS
+    from veloci.kernel.seccomp import FLAGS, NEW_LISTENER
 
     bits = 0
     for index, name in enumerate(profile.flags):
         if name not in FLAGS:
             raise Unsupported(f"{name!r} is not supported", where=f"{_AT}.flags[{index}]")
         bits |= FLAGS[name]
-    if profile.listener_path:
-        raise Unsupported("seccomp notification is not supported", where=f"{_AT}.listenerPath")
+    if listens(profile):
+        bits |= NEW_LISTENER
+    elif bits & FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]:
+        raise InvalidInput(f"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs {_NOTIFY}", where=f"{_AT}.flags")
     return bits & ~1  # one thread is in step with itself
 
 
@@ -77,7 +99,5 @@ def _compile(profile: Seccomp) -> bytes:
 
 
 def _known(name: str, table: dict[str, int], place: str) -> None:
-    if name == "SCMP_ACT_NOTIFY":
-        raise Unsupported("seccomp notification is not supported", where=f"{_AT}.{place}")
     if name not in table:
         raise InvalidInput(f"expected one of {', '.join(table)}, got {name!r}", where=f"{_AT}.{place}")

@@ -113,16 +113,18 @@ class Starting:
             "maps": self.maps,
             "cgroup": self.cgroup,
             "net_devices": self.net_devices,
+            "listener": self.listener,
             "hooks": self.hooks,
             "rlimits": self.rlimits,
             "ready": self.ready,
         }
         assert config.process is not None
         if config.linux.seccomp:
-            from veloci.kernel import seccomp  # noqa: F401 -- the child can import nothing
+            from veloci.kernel import seccomp  # here, for the child can import nothing
             from veloci.runtime import filters
 
             child.bpf, child.bpf_flags = filters.compiled(config.linux.seccomp, container.root)
+            child.listens = bool(child.bpf_flags & seccomp.NEW_LISTENER)
         if config.process.terminal:
             import _socket  # noqa: F401
 
@@ -220,6 +222,13 @@ class Starting:
         from veloci.runtime import netdevices
 
         netdevices.move(self.config.linux.net_devices, pid)
+
+    def listener(self, pid: int) -> None:
+        """Send who answers for the seccomp filter its descriptor."""
+        from veloci.runtime.listening import hand_over
+
+        assert self.config.linux.seccomp is not None
+        hand_over(pid, self.config.linux.seccomp, {**self.container.state(), "status": "creating", "pid": pid})
 
     def hooks(self, pid: int) -> None:
         """Run the hooks of the runtime's namespaces."""

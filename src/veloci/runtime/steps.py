@@ -180,6 +180,8 @@ def filter(child: Child) -> None:
 
     seccomp.load(child.bpf, child.bpf_flags)
     child.filtered = True
+    if child.listens:
+        child.ask("listener")
 
 
 def user(child: Child, uid: int, gid: int, groups: Sequence[int], *, keep_groups: bool, umask: int) -> None:
