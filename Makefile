@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench venv peers clean
+.PHONY: demo test test-vm lint bench venv peers clean
 
 demo: venv       ## the whole path, from a Dockerfile to curl
 	scripts/apt-need demo
@@ -11,6 +11,10 @@ demo: venv       ## the whole path, from a Dockerfile to curl
 
 test: lint peers ## lint, types, import contracts, and every test on the real kernel
 	$(BIN)/python -m pytest $(TESTS)
+
+test-vm: venv    ## the runtime in a virtual machine: cgroup v2 alone, an older kernel (CGROUPS=v1 or hybrid; TESTS=...)
+	scripts/apt-need vm
+	$(BIN)/python tests/vm/machine.py --cgroups $(or $(CGROUPS),v2) $(TESTS)
 
 lint: venv       ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -36,4 +40,4 @@ $(VENV)/.done: pyproject.toml scripts/apt-need
 	touch $@
 
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .vm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
