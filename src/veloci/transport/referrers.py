@@ -1,0 +1,139 @@
+"""What refers to an image or artifact, wherever it is, and the way to put more beside it.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+"""
+
+from __future__ import annotations
+
+from veloci.errors import InvalidInput, VelociError
+from veloci.registry.referrers import referring
+from veloci.spec import media
+from veloci.transport.copy import copy
+from veloci.transport.layout import LayoutSource
+from veloci.transport.place import Place
+from veloci.transport.registry import RegistryPlace
+from veloci.transport.store import StorePlace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
+    from veloci.spec.reference import Reference
+    from veloci.transport.names import Places
+    from veloci.transport.place import Chunks, Destination, Progress, Source
+
+DEPTH = 8  # referrers of referrers
+
+
+def referrers(source: Source, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    """What refers to the manifest `digest` where `source` is: of one artifact type, or all.
+
+    Raises InvalidInput for a place that cannot tell, and what reading it raises.
+    """
+    if isinstance(source, RegistryPlace):
+        return source.repository.referrers(digest, artifact_type)
+    found = [entry for entry in _listed(source, digest) if artifact_type in (None, entry.artifact_type)]
+    return list({entry.digest: entry for entry in found}.values())
+
+
+def _listed(source: Source, digest: Digest) -> Iterator[Descriptor]:
+    if isinstance(source, LayoutSource):
+        there: Iterable[Descriptor] = source.index.manifests
+    elif isinstance(source, StorePlace):
+        there = [descriptor for _, descriptor in source.names.all()]
+    else:
+        raise InvalidInput("nothing tells there what refers to it", where=source.name, hint="docker://, oci:, NAME")
+    for entry in there:
+        if not (media.is_manifest(entry.media_type) or media.is_index(entry.media_type)):
+            continue
+        try:
+            raw = source.manifest(entry)[1]
+        except VelociError:
+            continue  # one that is damaged refers to nothing
+        found = referring(raw, entry.media_type, entry.digest)
+        if found and found[0] == digest:
+            yield found[1]
+
+
+class One(Place):
+    """A manifest of a source, by its descriptor, as a source of its own."""
+
+    def __init__(self, source: Source, descriptor: Descriptor) -> None:
+        self.source, self.descriptor, self.name = source, descriptor, source.name
+
+    def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
+        """See Source."""
+        return self.source.manifest(descriptor or self.descriptor)
+
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
+        """See Source."""
+        return self.source.blob(descriptor, start)
+
+    def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
+        """See Source."""
+        return self.source.origins(descriptor)
+
+
+def copy_referrers(
+    source: Source,
+    digest: Digest,
+    beside: Callable[[Descriptor], Destination],
+    *,
+    artifact_type: str | None = None,
+    progress: Progress | None = None,
+    parallel: Callable[..., Iterable[Descriptor]] = map,
+) -> list[Descriptor]:
+    """Copy what refers to `digest`, and what refers to that. Returns the descriptors of all.
+
+    beside: the place for a manifest without a name, beside the copy. Raises what the places raise.
+    """
+    done: dict[Digest, Descriptor] = {}
+    waiting = [(digest, DEPTH)]
+    while waiting:
+        subject, depth = waiting.pop()
+        for entry in referrers(source, subject, artifact_type if subject == digest else None):
+            if entry.digest in done or not depth:
+                continue
+            bare = entry.replace(annotations={}, artifact_type=None)
+            with beside(bare) as destination:
+                one = One(source, bare)
+                copy(one, destination, all=True, progress=progress, parallel=parallel, preserve=True, stay_open=True)
+            done[entry.digest] = entry
+            waiting.append((entry.digest, depth - 1))
+    return list(done.values())
+
+
+def beside(places: Places, text: str, session: object = None) -> Callable[[Descriptor], Destination]:
+    """A function that gives the place for a manifest without a name where the place `text` is.
+
+    Raises InvalidInput for a place that holds one image alone.
+    """
+    from veloci.spec.reference import Reference
+    from veloci.transport.layout import LayoutFolder
+    from veloci.transport.names import split
+
+    kind, rest = split(text)
+    if kind == "oci:":
+        return lambda _descriptor: LayoutFolder(rest.partition(":")[0])
+    if kind == "veloci:":
+        return lambda _descriptor: Nameless(places.store, places.names, None)
+    if kind != "docker://":
+        raise InvalidInput("holds one image, and nothing that refers to it", where=text, hint="docker://, oci:, NAME")
+    reference = Reference.parse(rest)
+
+    def at(descriptor: Descriptor) -> Destination:
+        whole = reference.replace(tag=None, digest=descriptor.digest)
+        return RegistryPlace(whole, session)  # type: ignore[arg-type]
+
+    return at
+
+
+class Nameless(StorePlace):
+    """The local store, for what has no name but its digest, so that it is kept."""
+
+    def finish(self, descriptor: Descriptor, raw: bytes) -> None:
+        """See Destination."""
+        super().finish(descriptor, raw)
+        self.names.set(descriptor.digest, descriptor)
