@@ -56,22 +56,22 @@ def own_netns():
 
 
 @pytest.fixture(scope="session")
-def host():
+def leaks():
     """The demo's module that tells what could be left behind on this host."""
     return _demo("host")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left_behind(host):
+def _nothing_is_left_behind(leaks):
     """After all tests the host's mounts, links, namespaces, rules and cgroups are as they were before."""
     peers = _demo("peers")
-    before = host.state()
+    before = leaks.state()
     with peers.hugetlb() if os.geteuid() == 0 else contextlib.nullcontext():  # crun wants it
         yield
-    peers.forget(before["cgroups"], host.state()["cgroups"])
-    if "/run/netns" in {line.split()[0] for line in host.state()["mounts"] - before["mounts"]}:
+    peers.forget(before["cgroups"], leaks.state()["cgroups"])
+    if "/run/netns" in {line.split()[0] for line in leaks.state()["mounts"] - before["mounts"]}:
         subprocess.run(["umount", "/run/netns"], check=True)  # iproute2 binds it upon itself, once for all
-    assert host.changes(before, host.state()) == []
+    assert leaks.changes(before, leaks.state()) == []
 
 
 def _demo(name):

@@ -256,8 +256,8 @@ DOCKERFILES = {
 class World:
     """A store with an image, what is wrong beside it, and what commands leave of it."""
 
-    def __init__(self, here, host, **places):
-        self.here, self.host, self.places = here, host, {"here": here, "bundle": here / "bundle", **places}
+    def __init__(self, here, leaks, **places):
+        self.here, self.leaks, self.places = here, leaks, {"here": here, "bundle": here / "bundle", **places}
         self.environment = os.environ | {
             "VELOCI_ROOT": str(here / "data"),
             "VELOCI_RUN": str(here / "run"),
@@ -277,7 +277,9 @@ class World:
 
     def traces(self):
         """The files below our roots but whole blobs, and what of the host names us or is in this network namespace."""
-        state = self.host.state()
+        state = self.leaks.state()
+        state["links"] = {name for _, name in socket.if_nameindex()}
+        state["network namespaces"] = {name for name in state["network namespaces"] if name.startswith("vt")}
         state["mounts"] = {line for line in state["mounts"] if "veloci" in line or str(self.here) in line}
         # Another's group may come and go; one of ours that is left has no process.
         state["cgroups"] = {path for path in state["cgroups"] if "/veloci-" in path and not pids(path)}
@@ -287,7 +289,7 @@ class World:
     def left(self, before):
         """What is there now and was not, and the other way round; the kernel may take a moment to let go."""
         for _ in range(20):
-            if not (found := self.host.changes(before, self.traces())):
+            if not (found := self.leaks.changes(before, self.traces())):
                 break
             time.sleep(0.05)
         return found
@@ -366,7 +368,7 @@ def damaging(built):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, host):
+def world(tmp_path_factory, leaks):
     here = tmp_path_factory.mktemp("bad")
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_network())
@@ -374,7 +376,7 @@ def world(tmp_path_factory, host):
         up, _ = stack.enter_context(Serving(here / "registry"))
         bad = stack.enter_context(Scripted(damaging(Built(here / "remote")))).address
         busy, down = (stack.enter_context(port(listening=each)) for each in (True, False))
-        made = World(here, host, up=up, bad=bad, busy=busy, down=f"127.0.0.1:{down}")
+        made = World(here, leaks, up=up, bad=bad, busy=busy, down=f"127.0.0.1:{down}")
         furnish(made)
         veloci = PROGRAMS / "veloci"
         for words in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from veloci.engine.run_options import RunOptions
 from veloci.errors import InvalidInput, VelociError
 
@@ -117,6 +119,7 @@ class _Pull:
     def __init__(self, image: str, *, quiet: bool) -> None:
         self._image, self._quiet = image, quiet
         self._told: Progress | None = None
+        self._lock = allocate_lock()  # layers are pulled in parallel
 
     def __enter__(self) -> Self:
         return self
@@ -126,16 +129,19 @@ class _Pull:
             self._told.__exit__(*why)
 
     def _begun(self) -> Progress:
-        if self._told is None:
-            import sys
+        with self._lock:
+            return self._told or self._begin()
 
-            from veloci.cli.main import escaped
-            from veloci.cli.progress import progress
+    def _begin(self) -> Progress:
+        import sys
 
-            if not self._quiet:
-                print(f"Unable to find image '{escaped(self._image)}' locally", file=sys.stderr)
-            self._told = progress(quiet=self._quiet, stream=sys.stderr)
-            self._told.__enter__()
+        from veloci.cli.main import escaped
+        from veloci.cli.progress import progress
+
+        if not self._quiet:
+            print(f"Unable to find image '{escaped(self._image)}' locally", file=sys.stderr)
+        self._told = progress(quiet=self._quiet, stream=sys.stderr)
+        self._told.__enter__()
         return self._told
 
     def start(self, key: str, text: str, total: int | None = None) -> None:
