@@ -343,10 +343,12 @@ class Containers:
         """
         from veloci.bundle.configure import process
         from veloci.engine.creation import read_account_file
-        from veloci.monitor import runtimes
+        from veloci.monitor import console, runtimes
 
         id = self.records.find(word)
         now, record = self.records.current(id), self.records.load(id)
+        if now.status == "paused":
+            raise Conflict(f"container {word} is paused", hint=f"veloci unpause {word}")
         if now.status != "running":
             raise Conflict(f"container {word} is not running", hint=f"veloci start {word}")
         with open(f"{self.records.data(id)}/bundle/config.json", "rb") as file:
@@ -358,6 +360,9 @@ class Containers:
             )
         finally:
             os.close(root)
+        size = console.window() if options.tty else None
+        if size:  # it is there before the program looks
+            added["consoleSize"] = {"height": size[0], "width": size[1]}
         return runtimes.named(record.runtime, self._engine.run_root, self.records.run(id)).exec(id, added, stdio)
 
     def inspect(self, word: str) -> dict[str, Any]:
