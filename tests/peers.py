@@ -260,3 +260,18 @@ def run(*command, check=True, **options):
 def veloci(*words, **options):
     """Run the command `veloci`."""
     return run(sys.executable, "-m", "veloci", *words, **options)
+
+
+def inside(*words, check=True, cwd=None):
+    """As `veloci`, in this process: several times as fast, for commands that start nothing."""
+    from veloci.cli.main import main
+
+    out, err = io.TextIOWrapper(io.BytesIO(), write_through=True), io.StringIO()
+    home = contextlib.chdir(cwd) if cwd else contextlib.nullcontext()
+    with home, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(word) for word in words])
+    done = subprocess.CompletedProcess(words, status, out.buffer.getvalue().decode(), err.getvalue())
+    if not check:
+        return done
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from peers import Built, Dockerd, Scripted, Serving, digest, run, tar, veloci
+from peers import Built, Dockerd, Scripted, Serving, digest, run, tar
+from peers import inside as veloci
 
 from veloci.content.names import Names
 from veloci.content.store import Store

@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from peers import Built, Serving, digest, run, tar, veloci
+from peers import Built, Serving, digest, run, tar
+from peers import inside as veloci
 
 from veloci.spec import media
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from peers import Built, Serving, digest, run, tar, veloci
+from peers import Built, Serving, digest, run, tar
+from peers import inside as veloci
 
 from veloci.spec import media
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import isal
 import pytest
-from peers import Built, digest, run, veloci
+from peers import Built, digest, run
+from peers import inside as veloci
 
 from veloci.layer import mtree
 from veloci.spec import media
