@@ -180,12 +180,24 @@ def _selinux(security: dict[str, str]) -> str:
     return ":".join(label[key] for key in ("user", "role", "type", "level"))
 
 
+def named_devices(wanted: RunOptions) -> list[str]:
+    """The devices that are asked for by name (CDI), not by path."""
+    if not (wanted.device or wanted.gpus):
+        return []
+    from veloci.bundle.cdi import is_name
+    from veloci.engine.device_names import graphics
+
+    return [text for text in wanted.device if is_name(text)] + (graphics(wanted.gpus) if wanted.gpus else [])
+
+
 def _devices(wanted: RunOptions) -> tuple[dict[str, Any], ...]:
     if not (wanted.device or wanted.privileged):
         return ()
     from veloci.engine import devices
 
-    return (*(devices.everything() if wanted.privileged else ()), *devices.asked(wanted.device))
+    named = named_devices(wanted)
+    paths = [text for text in wanted.device if text not in named]
+    return (*(devices.everything() if wanted.privileged else ()), *devices.asked(paths))
 
 
 def _throttles(wanted: RunOptions) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Creation:
         self.mounts = Wanted(wanted)
         self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
         self.options, self._command = asked.bundled(wanted, command), command
+        self.named = asked.named_devices(wanted)
         if wanted.stop_signal:
             signal_number(wanted.stop_signal, "--stop-signal")
         if wanted.runtime not in ("", "veloci"):
@@ -122,7 +123,12 @@ class Creation:
             mounts=(*files, *(point.configured() for point in points)), namespaces={**options.namespaces, **paths}
         )
         passwd, group = read_account_file(root, "passwd"), read_account_file(root, "group")
-        return configure(found.config, options, id=id, passwd=passwd, group=group)
+        config = configure(found.config, options, id=id, passwd=passwd, group=group)
+        if self.named:
+            from veloci.engine.device_names import edited
+
+            edited(config, self.named)
+        return config
 
     def _init(self, data: str, place: str) -> dict[str, Any]:
         """The init, as a file of this container alone."""
@@ -267,7 +273,7 @@ def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
         "BlkioWeight": options.blkio_weight or 0,
         "Devices": [
             {"PathOnHost": source, "PathInContainer": place, "CgroupPermissions": access}
-            for source, place, access in map(values.device, wanted.device)
+            for source, place, access in map(values.device, (text for text in wanted.device if text[:1] == "/"))
         ],
         "DeviceCgroupRules": list(wanted.device_cgroup_rule) or None,
         "Ulimits": [

@@ -50,6 +50,11 @@ def number(path: str, where: str) -> tuple[int, int]:
     return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
+def described(path: str) -> dict[str, Any] | None:
+    """The device at `path` of the host as an entry of linux.devices; None if there is none."""
+    return _device(path, path, "rwm")
+
+
 def _below(source: str, destination: str, access: str, without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
     """The devices in a directory and those below it."""
     with os.scandir(source) as entries:

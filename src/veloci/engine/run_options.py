@@ -45,7 +45,8 @@ class RunOptions(Document):
     --security-opt OPTION      no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE|unconfined,
                                label=disable|type:T|…, systempaths=unconfined
     --read-only                the root file system is read-only
-    --device SRC[:DST[:rwm]]   a device of the host, or all in a directory
+    --device SRC[:DST[:rwm]]   a device of the host, or all in a directory; or by a name of /etc/cdi: vendor/class=name
+    --gpus all|N|device=ID,…   graphics processors, by their CDI names nvidia.com/gpu=…
     --device-cgroup-rule RULE  devices it may use besides: 'c 1:3 rwm'
     --init                     a small init as the first process: it passes signals on and reaps
     --pid NAMESPACE            host or container:NAME
@@ -120,6 +121,7 @@ class RunOptions(Document):
     security_opt: tuple[str, ...] = ()
     read_only: bool = False
     device: tuple[str, ...] = ()
+    gpus: str = ""
     device_cgroup_rule: tuple[str, ...] = ()
     init: bool = False
     pid: str = ""
