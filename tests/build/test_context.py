@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from veloci.build import context
+from veloci.build.context import Tree
 from veloci.build.ignore import Ignore
-from veloci.errors import InvalidInput, NotFound
+from veloci.errors import NotFound
 
 
 @pytest.fixture
@@ -21,14 +21,15 @@ def tree(tmp_path):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        manager = context.opened(str(root), Ignore.read(rules.encode(), name=".dockerignore"))
-        opened.append(manager)
-        return manager.__enter__()
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        rules_of = Ignore.read(rules.encode(), name=".dockerignore")
+        opened.append(Tree(descriptor, name="the build context", ignore=rules_of))
+        return opened[-1]
 
     make.root = root
     yield make
-    for manager in opened:
-        manager.__exit__(None, None, None)
+    for found in opened:
+        found.close()
 
 
 def walked(tree, path):
@@ -99,11 +100,3 @@ def test_a_file_that_is_left_out_does_not_count(tree):
     first = found.digest(["."])
     (tree.root / "x.log").write_text("2")
     assert found.digest(["."]) == first
-
-
-def test_a_context_must_be_a_directory(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match="is not a directory"), context.opened(str(tmp_path / "file"), Ignore()):
-        pass
-    with pytest.raises(NotFound, match="not found"), context.opened(str(tmp_path / "none"), Ignore()):
-        pass

@@ -14,7 +14,7 @@ from posixpath import basename, dirname, normpath
 from typing import TYPE_CHECKING
 
 from veloci.build.ignore import Ignore, expression
-from veloci.errors import HostError, InvalidInput, NotFound
+from veloci.errors import HostError, NotFound
 from veloci.kernel.files import open_in_root
 
 if TYPE_CHECKING:
@@ -229,18 +229,3 @@ def _content(file: int, told: Callable[[int], None] | None) -> str:
         if told:
             told(len(block))
     return total.hexdigest()
-
-
-@contextmanager
-def opened(path: str, ignore: Ignore) -> Iterator[Tree]:
-    """The build context at `path` on the host. Raises InvalidInput when it is no directory."""
-    try:
-        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except NotADirectoryError:
-        raise InvalidInput(f"build context {path!r} is not a directory") from None
-    except FileNotFoundError:
-        raise NotFound(f"build context {path!r} not found") from None
-    except OSError as error:
-        raise HostError(f"open build context {path!r}", error) from None
-    with Tree(root, name="the build context", ignore=ignore) as tree:
-        yield tree

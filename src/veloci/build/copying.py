@@ -25,6 +25,7 @@ from veloci.spec import digest as digests
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from typing import Any
 
     from veloci.build.cache import Layer
     from veloci.build.execute import Shown
@@ -113,21 +114,20 @@ class Copying:
 
     def _source(self, tree: Tree, chain: str, named: Sequence[str], shown: Shown) -> Source:
         """What the patterns find; of a stage, whose files never change, the answer is remembered."""
-        step, cache = self.step, self.build.parts.cache
+        step = self.step
         unpack = self.adds and step.flag("unpack") != "false"
-        remembered = key("source", chain, list(named), list(step.every("exclude")))
-        known = cache.get(remembered) if chain else None
-        if isinstance(known, dict) and isinstance(known.get("digest"), str):
-            return Source(tree, list(known["paths"]), known["digest"], unpack=unpack)
-        try:
-            paths = [path for pattern in named for path in tree.matches(pattern)]
-            digest = digest_of(tree, paths, self._excluded(), shown)
-        except NotFound as error:
-            hint = error.hint or f"see what is there, and {step.where.rpartition(':')[0]}'s .dockerignore"
-            raise NotFound(f"{step.keyword} {error.args[0]}", where=step.where, hint=hint) from None
-        if chain:
-            cache.put(remembered, {"digest": digest, "paths": paths})
-        return Source(tree, paths, digest, unpack=unpack)
+
+        def find() -> dict[str, Any]:
+            try:
+                paths = [path for pattern in named for path in tree.matches(pattern)]
+                return {"digest": digest_of(tree, paths, self._excluded(), shown), "paths": paths}
+            except NotFound as error:
+                hint = error.hint or f"see what is there, and {step.where.rpartition(':')[0]}'s .dockerignore"
+                raise NotFound(f"{step.keyword} {error.args[0]}", where=step.where, hint=hint) from None
+
+        name = key("source", chain, list(named), list(step.every("exclude")))
+        found = self.build.remembered(name, find) if chain else find()
+        return Source(tree, list(found["paths"]), found["digest"], unpack=unpack)
 
     def _remote(self, text: str, checksum: str, shown: Shown, stack: ExitStack) -> Source:
         wanted = repository(text)

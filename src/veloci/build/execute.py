@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from veloci.build.cache import Layer, key
 from veloci.build.cache_mounts import CacheMounts
 from veloci.build.config import Configuration
-from veloci.build.context import Tree
+from veloci.build.context import Tree, held
 from veloci.build.download import Downloads
-from veloci.build.graph import SCRATCH
+from veloci.build.graph import SCRATCH, context_name
 from veloci.build.instructions import instruction
 from veloci.build.parse import parse
 from veloci.build.stage import Stage
@@ -25,9 +25,9 @@ from veloci.spec import platform as platforms
 from veloci.spec.document import Document, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from veloci.build.cache import Cache
     from veloci.build.graph import Graph
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from veloci.snapshot import Snapshots
     from veloci.spec.digest import Digest
     from veloci.spec.platform import Platform
+
+    Json = dict[str, Any]
 
 
 class Transfers(Protocol):
@@ -93,6 +95,18 @@ class Options(Document):
     fresh: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     agent: str = ""
+    hosts: tuple[tuple[str, str], ...] = ()  # address and name, for /etc/hosts
+    shm_size: int = 64 << 20  # bytes
+
+
+class Elsewhere(Protocol):
+    """Build caches in other places."""
+
+    def layer(self, name: str) -> Layer | None:
+        """The layer under a key, its blob in the store now."""
+
+    def source(self, name: str) -> Any:
+        """What a COPY from a stage reads, under its key."""
 
 
 class RunStep(Protocol):
@@ -127,6 +141,8 @@ class Parts:
         image: Callable[[str, Platform | None, Transfers], Image],
         run_step: RunStep,
         agent: Callable[[str, str], AbstractContextManager[None] | None],
+        contexts: Mapping[str, Tree] | None = None,
+        elsewhere: Elsewhere | None = None,
         progress: Progress,
         parallel: Callable[..., Iterable[Any]] = map,
         together: Callable[[Callable[[int], object], Iterable[int]], None] | None = None,
@@ -138,9 +154,11 @@ class Parts:
         image: an image of that name and platform, from its registry if need be. together: calls a function with
         each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
         agent: lets a new socket at a path pass on to the SSH agent of an id, None if there is none.
+        contexts: trees by the names under which stages and images are looked for. elsewhere: caches to look into.
         """
         self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
         self.image, self.run_step, self.progress = image, run_step, progress
+        self.contexts, self.elsewhere = contexts or {}, elsewhere
         self.agent, self.mounts, self.downloads = agent, CacheMounts(cache.root), Downloads(cache.root)
         self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
 
@@ -158,6 +176,8 @@ class Build:
         self._locks = [allocate_lock() for _ in graph.stages]
         self._counter = count(1)
         self.stopped = False
+        self.used: dict[str, Layer] = {}  # by key, what this build took from the cache or made
+        self.sources: dict[str, Any] = {}
 
     def target(self) -> Stage:
         """The stage that was asked for, finished; those it needs are built side by side where they can be.
@@ -207,11 +227,31 @@ class Build:
         if name == SCRATCH:
             empty: dict[str, Any] = platform.plain()
             return Stage(Configuration(empty, given=self.options.arguments, known=known, escape=self.graph.escape))
+        if (tree := self.parts.contexts.get(context_name(name))) is not None:
+            return self._from_tree(tree, f"[{outline.title()} 1/{total}] FROM {name}", platform)
         with self.step(f"[{outline.title()} 1/{total}] FROM {name}") as shown:
             image = self.parts.image(name, platform, shown.transfers)
         base = loads(image.config_raw)
         configuration = Configuration(base, given=self.options.arguments, known=known, escape=self.graph.escape)
         return Stage(configuration, list(zip(image.layers, image.diff_ids, strict=True)))
+
+    def _from_tree(self, tree: Tree, title: str, platform: Platform) -> Stage:
+        """A stage that begins with the files of a named context."""
+        from veloci.build.copy import Target
+
+        def make(shown: Shown) -> Layer:
+            with self.writable("") as name:
+                with held(self.parts.snapshots.mount(name)) as root:
+                    Target(root, owner=(0, 0)).copy(tree, "/", "/", into=True)
+                return self.taken(name, title, shown)
+
+        empty: dict[str, Any] = platform.plain()
+        known, given = self.graph.arguments, self.options.arguments
+        stage = Stage(Configuration(empty, given=given, known=known, escape=self.graph.escape))
+        stage.configuration.note(title.partition("] ")[2], empty=False)
+        cached = not self.options.no_cache
+        stage.add(self.layer(title, lambda _shown: self.key("context", tree.digest(["/"])), make, cached=cached))
+        return stage
 
     def _triggers(self, stage: Stage, outline: Outline) -> list[Instruction]:
         """The base's ONBUILD instructions, to be done first."""
@@ -246,15 +286,30 @@ class Build:
                 with cache.making(name):
                     found = self._cached(name) if cached else None  # another one was at it
                     if found is None:
-                        found = make(shown)
+                        found = self.used[name] = make(shown)
                         cache.put(name, found.plain())
                         return found
             shown.cached = True
+            self.used[name] = found
         return found
 
     def _cached(self, name: str) -> Layer | None:
         found = self.parts.cache.layer(name)
-        return found if found is not None and self.parts.store.has(found.descriptor) else None
+        if found is not None and self.parts.store.has(found.descriptor):
+            return found
+        found = self.parts.elsewhere.layer(name) if self.parts.elsewhere else None
+        if found is not None:
+            self.parts.cache.put(name, found.plain())
+        return found
+
+    def remembered(self, name: str, make: Callable[[], Json]) -> Json:
+        """What a COPY reads from a stage, under a key: as it was found before, or as `make` finds it."""
+        cache, elsewhere = self.parts.cache, self.parts.elsewhere
+        known: Any = cache.get(name) or (elsewhere.source(name) if elsewhere else None)
+        found = known if _is_remembered(known) else make()
+        cache.put(name, found)
+        self.sources[name] = found
+        return found
 
     def unpacked(self, stage: Stage, shown: Shown) -> Digest:
         """The stage's layers as a snapshot. Returns its chain ID."""
@@ -308,6 +363,9 @@ class Build:
             yield self.parts.context, ""
             return
         found = self.graph.source(name, before, where=step.where)
+        if isinstance(found, str) and (tree := self.parts.contexts.get(context_name(found))) is not None:
+            yield tree, ""
+            return
         if isinstance(found, int):
             layers = self.stage(found)
         else:
@@ -337,6 +395,12 @@ class Shown:
         self.number = progress.start(title)
         self.transfers = progress.transfers(self.number)
         self.cached = False
+
+
+def _is_remembered(known: object) -> TypeGuard[Json]:
+    if not isinstance(known, dict):
+        return False
+    return isinstance(known.get("digest"), str) and isinstance(known.get("paths"), list)
 
 
 def _told(chunks: Iterable[bytes], transfers: Transfers) -> Iterator[bytes]:

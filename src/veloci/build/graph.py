@@ -55,9 +55,15 @@ class Graph(Document):
     target: int
     arguments: dict[str, str]  # global ARGs and the platform's, by name
     unused: tuple[str, ...]  # build arguments that no ARG declares
+    contexts: tuple[str, ...] = ()  # names that stand for neither a stage nor an image
 
     def source(self, text: str, before: int, *, where: str) -> int | str:
-        """What `--from=text` in stage `before` names: an earlier stage's index, or an image. Raises InvalidInput."""
+        """What `--from=text` in stage `before` names: an earlier stage's index, or an image or a context.
+
+        Raises InvalidInput.
+        """
+        if context_name(text) in self.contexts:
+            return text
         if text.isdecimal():
             if int(text) >= before:
                 raise InvalidInput(f"invalid from flag value {text}: stage {text} is not before this one", where=where)
@@ -97,10 +103,11 @@ def graph(
     arguments: Mapping[str, str] | None = None,
     platform: Platform,
     host: Platform,
+    contexts: tuple[str, ...] = (),
 ) -> Graph:
     """The stages of `dockerfile`.
 
-    target: a stage's name or number; "" is the last. arguments: what --build-arg gave.
+    target: a stage's name or number; "" is the last. arguments: what --build-arg gave. contexts: --build-context's.
     platform: built for; host: built on. Raises InvalidInput with file and line, NotFound for the target.
     """
     given = dict(arguments or {})
@@ -113,13 +120,20 @@ def graph(
         for name, default in step.pairs:
             text = expand.word(default or "", known, escape=dockerfile.escape, where=step.where)
             known[name] = given.get(name, text)
-    stages = _stages(steps[head:], known, dockerfile.escape)
+    stages = _stages(steps[head:], known, dockerfile.escape, contexts)
     if not stages:
         raise InvalidInput("there is no FROM", where=dockerfile.name, hint="start with FROM IMAGE")
     declared = {name for step in steps if step.keyword == "ARG" for name, _ in step.pairs}
     unused = tuple(sorted(given.keys() - declared - set(PROXIES) - _SPECIAL))
     number = _target(stages, target, dockerfile.name)
-    return Graph(escape=dockerfile.escape, stages=stages, target=number, arguments=known, unused=unused)
+    return Graph(
+        escape=dockerfile.escape, stages=stages, target=number, arguments=known, unused=unused, contexts=contexts
+    )
+
+
+def context_name(text: str) -> str:
+    """The name under which a named context replaces an image or a stage."""
+    return text.lower().removeprefix("docker.io/").removeprefix("library/").removesuffix(":latest")
 
 
 _SPECIAL = {
@@ -147,7 +161,9 @@ def platforms(platform: Platform, host: Platform) -> dict[str, str]:
     }
 
 
-def _stages(steps: list[Instruction], known: Mapping[str, str], escape: str) -> tuple[Stage, ...]:
+def _stages(
+    steps: list[Instruction], known: Mapping[str, str], escape: str, contexts: tuple[str, ...]
+) -> tuple[Stage, ...]:
     stages: list[Stage] = []
     starts = [index for index, step in enumerate(steps) if step.keyword == "FROM"]
     for start, end in zip(starts, [*starts[1:], len(steps)], strict=False):
@@ -163,7 +179,7 @@ def _stages(steps: list[Instruction], known: Mapping[str, str], escape: str) -> 
             Stage(
                 number=len(stages),
                 name=_name(first),
-                base=_earlier(stages, base),
+                base=base if context_name(base) in contexts else _earlier(stages, base),
                 platform=expand.word(first.flag("platform"), known, escape=escape, where=first.where),
                 start=first,
                 steps=tuple(steps[start + 1 : end]),

@@ -163,6 +163,7 @@ class _Process:
             workdir=self.image.workdir,
             hostname="build",
             mounts=tuple(listed),
+            shm_size=self.build.options.shm_size,
             privileged=self.step.flag("security") == "insecure",
             namespaces={"network": "host"} if mode == "host" else {},
         )
@@ -176,7 +177,8 @@ class _Process:
         own = mode != "host"
         resolv = hostfiles.resolv(_read("/etc/resolv.conf"), own_network=own)
         base = "" if own else _read("/etc/hosts")
-        hosts = hostfiles.hosts([] if mode == "host" else [("127.0.0.1", "build")], base=base)
+        mine = [] if mode == "host" else [("127.0.0.1", "build")]
+        hosts = hostfiles.hosts([*mine, *self.build.options.hosts], base=base)
         return [
             bound(written(f"{self.directory}/resolv.conf", resolv.encode(), 0o644), "/etc/resolv.conf", "ro"),
             bound(written(f"{self.directory}/hosts", hosts.encode(), 0o644), "/etc/hosts", "ro"),

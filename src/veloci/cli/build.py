@@ -6,6 +6,11 @@ import os
 
 from veloci.errors import InvalidInput, NotFound
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.engine.build_output import Output
+    from veloci.image.image import Image
+
 ENTITLEMENTS = ("network.host", "security.insecure")
 
 
@@ -16,42 +21,71 @@ def build(
     tag: tuple[str, ...] = (),
     file: str = "",
     build_arg: tuple[str, ...] = (),
+    build_context: tuple[str, ...] = (),
     target: str = "",
     platform: str = "",
     no_cache: bool = False,
     no_cache_filter: tuple[str, ...] = (),
+    cache_from: tuple[str, ...] = (),
+    cache_to: tuple[str, ...] = (),
+    output: tuple[str, ...] = (),
+    push: bool = False,
+    load: bool = False,
     allow: tuple[str, ...] = (),
     pull: bool = False,
     network: str = "default",
+    add_host: tuple[str, ...] = (),
+    shm_size: str = "",
     label: tuple[str, ...] = (),
+    annotation: tuple[str, ...] = (),
     secret: tuple[str, ...] = (),
     ssh: tuple[str, ...] = (),
     format: str = "oci",
     iidfile: str = "",
+    metadata_file: str = "",
     progress: str = "auto",
     quiet: bool = False,
 ) -> int:
-    """Build an image from a Dockerfile and the directory CONTEXT.
+    """Build an image from a Dockerfile and the files of CONTEXT.
+
+    CONTEXT is a directory, a Git repository (https://HOST/NAME.git#REF:DIRECTORY), the address of a
+    tar or a Dockerfile, or - for either on standard input.
 
     -t, --tag NAME         name the image; may be repeated
-    -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile)
+    -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile), - for standard input
     --build-arg NAME=VALUE  set an ARG; NAME alone takes it from the environment; may be repeated
+    --build-context NAME=CONTEXT  what FROM NAME and --from=NAME mean: a directory, a repository, an address,
+                           docker-image://IMAGE or oci-layout://DIRECTORY[:TAG]; may be repeated
     --target STAGE         build this stage, not the last
     --platform PLATFORM    build for this platform
     --no-cache             run every step again
     --no-cache-filter STAGE  run every step of this stage again; may be repeated
+    --cache-from CACHE     look there, too: IMAGE, type=registry,ref=IMAGE or type=local,src=DIR; may be repeated
+    --cache-to CACHE       write the steps there: type=registry,ref=IMAGE or type=local,dest=DIR, with mode=max those
+                           of all stages; may be repeated
+    -o, --output OUTPUT    what becomes of the result: DIR or type=local,dest=DIR its files, type=tar,dest=FILE,
+                           type=oci,dest=FILE (tar=false: a directory), type=docker,dest=FILE, type=image,
+                           type=registry, type=cacheonly; may be repeated (default type=image: the local store)
+    --push                 as --output type=registry
+    --load                 as --output type=image
     --allow ENTITLEMENT    let a RUN ask for network.host or security.insecure; may be repeated
     --pull                 ask the registry for newer base images
     --network MODE         of RUN: default (the bridge), host or none
+    --add-host NAME:ADDRESS  a line of /etc/hosts for RUN; may be repeated
+    --shm-size SIZE        of /dev/shm for RUN (default 64m)
     --label NAME=VALUE     add a label; may be repeated
+    --annotation NAME=VALUE  add an annotation to the manifest; may be repeated
     --secret SECRET        id=ID,src=FILE or id=ID,env=NAME for RUN --mount=type=secret; may be repeated
     --ssh ID[=SOCKET]      an SSH agent for RUN --mount=type=ssh: default, or ID=SOCKET; may be repeated
     --format FORMAT        of the manifest: oci (default) or docker
     --iidfile FILE         write the image's ID to FILE
+    --metadata-file FILE   write what was built to FILE, as JSON
     --progress KIND        auto (a picture on a terminal, else plain), plain, tty, rawjson or quiet
     -q, --quiet            print the image's ID alone
     """
+    from veloci.bundle import values
     from veloci.cli.build_display import display
+    from veloci.engine import build_cache
     from veloci.engine.build_agent import agents
     from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
@@ -60,10 +94,12 @@ def build(
         _named(name)
     request = Request(
         context=context,
+        contexts=dict(_whole_pair(text, "--build-context") for text in build_context),
         file=file,
         tags=tag,
         arguments=_arguments(build_arg),
         labels=dict(_pair(text, "--label") for text in label),
+        annotations=dict(_annotation(text, format) for text in annotation),
         secrets=dict(_secret(text) for text in secret),
         target=target,
         platform=platform,
@@ -75,6 +111,11 @@ def build(
         ssh=agents(ssh),
         fresh=tuple(name.lower() for text in no_cache_filter for name in text.split(",")),
         allow=_allowed(allow),
+        outputs=_outputs(output, push=push, load=load),
+        cache_from=tuple(build_cache.parse(text, "--cache-from") for text in cache_from),
+        cache_to=tuple(build_cache.parse(text, "--cache-to") for text in cache_to),
+        hosts=tuple(values.host(text)[::-1] for text in add_host),
+        shm_size=values.size(shm_size, "--shm-size") if shm_size else 64 << 20,
     )
     quiet = quiet or progress == "quiet"
     if progress == "auto":
@@ -82,11 +123,65 @@ def build(
     with display("quiet" if quiet else progress) as shown:
         image = Engine().builds.build(request, shown, warn=lambda text: shown.line(f"[Warning] {text}"))
     if iidfile:
-        with open(iidfile, "w", encoding="ascii") as output:
-            output.write(image.id)
+        _write(iidfile, image.id.encode())
+    if metadata_file:
+        _write(metadata_file, _metadata(image, request.tags))
     if quiet:
         print(image.id)
     return 0
+
+
+def _outputs(given: tuple[str, ...], *, push: bool, load: bool) -> tuple[Output, ...]:
+    from veloci.engine.build_output import Output, parse
+
+    found = [parse(text) for text in given]
+    if push:
+        found.append(Output(kind="registry"))
+    if load:
+        found.append(Output(kind="image"))
+    return tuple(found)
+
+
+def _write(path: str, data: bytes) -> None:
+    from veloci.errors import HostError
+
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise HostError(f"write {path}", error) from error
+
+
+def _metadata(image: Image, tags: tuple[str, ...]) -> bytes:
+    """What buildx writes: https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file."""
+    from veloci.spec.document import dumps
+    from veloci.spec.reference import Reference
+
+    found = {
+        "containerimage.config.digest": image.id,
+        "containerimage.descriptor": image.descriptor.plain(),
+        "containerimage.digest": image.descriptor.digest,
+    }
+    if tags:
+        found["image.name"] = ",".join(str(Reference.parse(tag).with_default_tag()) for tag in tags)
+    return dumps(found, indent=2) + b"\n"
+
+
+def _annotation(text: str, format: str) -> tuple[str, str]:
+    """`KEY=VALUE`, `manifest:KEY=VALUE`."""
+    if format != "oci":
+        raise InvalidInput("Docker's manifests have no annotations", where="--annotation", hint="--format oci")
+    kind, colon, rest = text.partition(":")
+    if colon and kind in ("index", "manifest-descriptor", "index-descriptor"):
+        raise InvalidInput(f"there is no {kind}: a build makes one manifest", where="--annotation", hint=rest)
+    return _whole_pair(rest if colon and kind == "manifest" else text, "--annotation")
+
+
+def _whole_pair(text: str, where: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise InvalidInput(f"{text!r} is not NAME=VALUE", where=where)
+    return name, value
 
 
 def _named(text: str) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, closing
 from functools import partial
 
-from veloci.build import context
 from veloci.build.cache import Cache, remove
+from veloci.build.download import Downloads
 from veloci.build.execute import Build, Options, Parts
-from veloci.build.graph import graph
-from veloci.build.ignore import Ignore
+from veloci.build.graph import context_name, graph
 from veloci.build.parse import parse
+from veloci.engine import build_cache, build_output
 from veloci.engine.build_agent import Agents
+from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is looked up
+from veloci.engine.build_context import Contexts
+from veloci.engine.build_output import Output
 from veloci.engine.build_step import Running, step
-from veloci.errors import InvalidInput, NotFound
 from veloci.image.assemble import assemble
 from veloci.image.image import Image
 from veloci.spec import platform as platforms
@@ -25,25 +26,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from veloci.build.context import Tree
     from veloci.build.execute import Progress, Transfers
     from veloci.build.graph import Graph
+    from veloci.engine.build_context import Opened
     from veloci.engine.engine import Engine
     from veloci.spec.image import Descriptor
+
+_IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
 
 
 class Request(Document):
     """What `build` is asked for.
 
-    file: the Dockerfile's path; "" is Dockerfile in the context. tags: names of the result. pull: take the bases
-    from their registry even if they are here. epoch: SOURCE_DATE_EPOCH. format: oci or docker. ssh: sockets of
-    agents by id. fresh: stages whose steps are all done again. allow: network.host, security.insecure.
+    context: a directory, - for standard input, a Git repository or a server's file. contexts: further ones, by name,
+    also docker-image://NAME and oci-layout://DIRECTORY[:TAG]. file: the Dockerfile's path; "" is Dockerfile in the
+    context, - is standard input. tags: names of the result. pull: take the bases from their registry even if they
+    are here. epoch: SOURCE_DATE_EPOCH. format: oci or docker. ssh: sockets of agents by id. fresh: stages whose steps
+    are all done again. allow: network.host, security.insecure. outputs: none is an image of the store.
+    annotations: the manifest's. hosts: (address, name) for /etc/hosts. shm_size: bytes. ulimits: as config.json's.
     """
 
     context: str
+    contexts: dict[str, str] = {}
     file: str = ""
     tags: tuple[str, ...] = ()
     arguments: dict[str, str] = {}
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     secrets: dict[str, bytes] = {}
     target: str = ""
     platform: str = ""
@@ -55,6 +65,11 @@ class Request(Document):
     ssh: dict[str, str] = {}
     fresh: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    cache_from: tuple[Remote, ...] = ()
+    cache_to: tuple[Remote, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 64 << 20
 
 
 class Builds:
@@ -64,69 +79,65 @@ class Builds:
         self._engine = engine
 
     def build(self, request: Request, progress: Progress, *, warn: Callable[[str], None]) -> Image:
-        """Build, store and name an image. Returns it.
+        """Build an image, and give it to the outputs; stored under its names if one of them is the store.
 
         warn: told what is odd but no failure. Raises VelociError; a mistake in the Dockerfile has file and line.
         """
-        tags = [Reference.parse(tag).with_default_tag() for tag in request.tags]
+        names = [*request.tags, *(name for output in request.outputs for name in output.names)]
+        tags = [Reference.parse(name).with_default_tag() for name in names]
         platform = platforms.parse(request.platform) if request.platform else platforms.host()
-        outline, ignore = self._read(request, platform)
-        if outline.unused:
-            warn(f"one or more build arguments {list(outline.unused)} were not consumed")
         engine = self._engine
         cache = Cache(f"{engine.root}/build")
         with (
-            context.opened(request.context, ignore) as tree,
             cache.active(self._forget) as token,
             closing(engine.snapshots.lease()) as lease,
             ExitStack() as stack,
         ):
             stack.callback(remove, f"{engine.run_root}/build/{token}")
-            parts = self._parts(request, cache, tree, progress)
+            contexts = self._contexts(request, cache, token, progress)
+            found = contexts.main(request.context, request.file)
+            stack.callback(found.tree.close)
+            outline = _outline(found, request, platform, warn)
+            named = {
+                context_name(name): stack.enter_context(contexts.named(name, text))
+                for name, text in request.contexts.items()
+                if not text.startswith((_IMAGE, _LAYOUT))
+            }
+            parts = self._parts(request, cache, found.tree, named, progress, stack, warn)
             build = Build(outline, parts, _options(request), platform=platform, token=token, lease=lease)
             descriptor = self._finish(build, request, tags)
         return Image(engine.store, descriptor)
 
-    def _read(self, request: Request, platform: platforms.Platform) -> tuple[Graph, Ignore]:
-        path = request.file or os.path.join(request.context, "Dockerfile")
-        name = os.path.relpath(path, request.context) if os.path.isdir(request.context) else path
-        name = path if name.startswith("..") else name
-        try:
-            with open(path, "rb") as file:
-                raw = file.read()
-        except FileNotFoundError:
-            if not os.path.isdir(request.context):
-                raise NotFound(f"build context {request.context!r} not found") from None
-            raise NotFound(f"{path} not found", hint="name the Dockerfile by -f FILE") from None
-        except IsADirectoryError:
-            raise InvalidInput(f"{path} is a directory", hint="name the Dockerfile by -f FILE") from None
-        outline = graph(
-            parse(raw, name=name),
-            target=request.target,
-            arguments=request.arguments,
-            platform=platform,
-            host=platforms.host(),
-        )
-        outline.needed()
-        return outline, _ignore(path, request.context)
+    def _contexts(self, request: Request, cache: Cache, token: str, progress: Progress) -> Contexts:
+        keep = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
+        transfers = _Late(progress)
+        agent = request.ssh.get("default", "")
+        return Contexts(cache.work(token), Downloads(cache.root), transfers, agent=agent, keep=keep)
 
-    def _parts(self, request: Request, cache: Cache, tree: context.Tree, progress: Progress) -> Parts:
+    def _parts(
+        self,
+        request: Request,
+        cache: Cache,
+        tree: Tree,
+        named: dict[str, Tree],
+        progress: Progress,
+        stack: ExitStack,
+        warn: Callable[[str], None],
+    ) -> Parts:
         from veloci.engine.tasks import ahead, parallel
 
         engine = self._engine
-
-        def image(name: str, platform: platforms.Platform | None, transfers: Transfers) -> Image:
-            pull = "always" if request.pull else "missing"
-            return engine.images.get(name, pull=pull, platform=platform, progress=transfers)
-
         running = Running()
-
+        imported = build_cache.Imported(engine, request.cache_from, warn)
+        stack.callback(imported.close)
         return Parts(
             store=engine.store,
             snapshots=engine.snapshots,
             cache=cache,
             context=tree,
-            image=image,
+            contexts=named,
+            elsewhere=imported,
+            image=partial(self._image, request),
             run_step=partial(step, engine, running=running),
             agent=Agents(request.ssh).listening,
             progress=progress,
@@ -136,20 +147,49 @@ class Builds:
             private=f"{engine.run_root}/build",
         )
 
+    def _image(self, request: Request, name: str, platform: platforms.Platform | None, transfers: Transfers) -> Image:
+        """A base: what a named context says that it is, or from the store, or from its registry."""
+        wanted = {context_name(key): text for key, text in request.contexts.items()}.get(context_name(name), "")
+        if wanted.startswith(_LAYOUT):
+            from veloci.image.image import select
+            from veloci.transport import layout
+            from veloci.transport.copy import copy
+            from veloci.transport.store import StorePlace
+
+            path, _, tag = wanted.removeprefix(_LAYOUT).partition(":")
+            if "@" in path:
+                path, _, tag = wanted.removeprefix(_LAYOUT).partition("@")
+            engine = self._engine
+            place = StorePlace(engine.store, engine.names, None)
+            descriptor = copy(layout.folder(path, tag), place, platform=platform, progress=transfers)
+            return select(engine.store, descriptor, platform)
+        name = wanted.removeprefix(_IMAGE) or name
+        pull = "always" if request.pull else "missing"
+        return self._engine.images.get(name, pull=pull, platform=platform, progress=transfers)
+
     def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
         engine = self._engine
         stage = build.target()
         document = stage.document(build.now())
         if request.labels:
             document["config"]["Labels"] = (document["config"].get("Labels") or {}) | request.labels
-        with build.step("exporting to image") as shown:
+        note = build.parts.progress.note
+        outputs = request.outputs or (Output(kind="image"),)
+        with build.step("exporting to image" if build_output.keeps(outputs) else "exporting") as shown:
             layers = [descriptor for descriptor, _ in stage.layers]
-            descriptor = assemble(engine.store, document, layers, format=request.format)
-            build.parts.progress.note(shown.number, f"writing image {Image(engine.store, descriptor).id} done")
-            for tag in tags or (None,):
-                engine.images.name(tag, descriptor)
-                if tag is not None:
-                    build.parts.progress.note(shown.number, f"naming to {tag} done")
+            format, annotations = request.format, dict(request.annotations)
+            descriptor = assemble(engine.store, document, layers, format=format, annotations=annotations)
+            if build_output.keeps(outputs):
+                note(shown.number, f"writing image {Image(engine.store, descriptor).id} done")
+                for tag in tags or (None,):
+                    engine.images.name(tag, descriptor)
+                    if tag is not None:
+                        note(shown.number, f"naming to {tag} done")
+            for output in outputs:
+                build_output.write(engine, build, stage, descriptor, tags, output, shown)
+        for remote in request.cache_to:
+            with build.step(f"exporting cache to {remote.place}"):
+                build_cache.export(engine, build, remote)
         return descriptor
 
     def sweep(self) -> None:
@@ -164,6 +204,43 @@ class Builds:
         remove(f"{self._engine.run_root}/build/{token}")
 
 
+class _Late:
+    """Shows the fetching of a context as a step, which begins when there is something to fetch."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._steps: dict[str, int] = {}
+
+    def start(self, key: str, text: str, total: int | None = None) -> None:
+        """See build.execute.Transfers."""
+        self._steps[key] = self._progress.start(f"[internal] load remote build context {key}")
+        self._progress.transfers(self._steps[key]).start(key, text, total)
+
+    def advance(self, key: str, count: int) -> None:
+        """See build.execute.Transfers."""
+        self._progress.transfers(self._steps[key]).advance(key, count)
+
+    def done(self, key: str, text: str) -> None:
+        """See build.execute.Transfers."""
+        self._progress.transfers(self._steps[key]).done(key, text)
+        self._progress.done(self._steps[key], 0.0)
+
+
+def _outline(found: Opened, request: Request, platform: platforms.Platform, warn: Callable[[str], None]) -> Graph:
+    outline = graph(
+        parse(found.raw, name=found.name),
+        target=request.target,
+        arguments=request.arguments,
+        platform=platform,
+        host=platforms.host(),
+        contexts=tuple(context_name(name) for name in request.contexts),
+    )
+    outline.needed()
+    if outline.unused:
+        warn(f"one or more build arguments {list(outline.unused)} were not consumed")
+    return outline
+
+
 def _options(request: Request) -> Options:
     return Options(
         arguments=request.arguments,
@@ -174,18 +251,9 @@ def _options(request: Request) -> Options:
         fresh=request.fresh,
         allow=request.allow,
         agent=request.ssh.get("default", ""),
+        hosts=request.hosts,
+        shm_size=request.shm_size,
     )
-
-
-def _ignore(dockerfile: str, directory: str) -> Ignore:
-    """The rules of `<Dockerfile>.dockerignore`, else of the context's .dockerignore."""
-    for path in (f"{dockerfile}.dockerignore", os.path.join(directory, ".dockerignore")):
-        try:
-            with open(path, "rb") as file:
-                return Ignore.read(file.read(), name=os.path.basename(path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return Ignore()
 
 
 def _together(running: Running, function: Callable[[int], object], numbers: Iterable[int]) -> None:
