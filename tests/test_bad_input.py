@@ -217,7 +217,7 @@ RUNCS = [
     ("no bundle", "run --bundle {bundle}/nowhere x", "{}", "veloci-runtime run failed: JSON specification file {bundle}/nowhere/config.json not found\n  try: veloci-runtime spec makes one"),
     ("unknown program", "run --bundle {bundle} x", ANOTHER % ("rootfs", ""), 'veloci-runtime run failed: unable to start container process: exec: "true": executable file not found in $PATH'),
     ("bad id", "run --bundle {bundle} bad/id", ANOTHER % ("rootfs", ""), "veloci-runtime run failed: invalid container ID format: 'bad/id'\n  try: use letters, digits, _ + - and ."),
-    ("file", "run --bundle {bundle} --console-socket {bundle}/nowhere x", ANOTHER % ("rootfs", ""), "veloci-runtime run failed: *{bundle}/nowhere*: No such file or directory"),
+    ("file", "run --bundle {bundle} --console-socket {bundle}/nowhere x", ANOTHER % ("rootfs", ""), "veloci-runtime run failed: cannot use console socket if veloci-runtime will not detach or allocate tty"),
     ("file", "spec --bundle {bundle}/nowhere", "{}", "{bundle}/nowhere/config.json: No such file or directory"),
     ("file", "spec --bundle {bundle}", "{}", "File {bundle}/config.json exists. Remove it first"),
     ("file", "--log {bundle}/nowhere/log list", "{}", "{bundle}/nowhere/log: No such file or directory"),

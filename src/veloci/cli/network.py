@@ -250,7 +250,12 @@ def _filtered(found: Iterable[dict[str, Any]], filters: Iterable[str]) -> list[d
     for each in filters:
         key, equals, value = each.partition("=")
         if key not in _FILTERS.split(", ") or not equals:
-            raise InvalidInput(f"invalid filter {each!r}", where="--filter", hint=f"KEY=VALUE; a key is {_FILTERS}")
+            raise InvalidInput(
+                f"invalid filter {each!r}",
+                where="--filter",
+                hint=f"KEY=VALUE; a key is {_FILTERS}",
+                exit_status=None if equals else 125,  # docker's, when a flag's grammar is wrong
+            )
         wanted.setdefault(key, []).append(value)
     return [
         each

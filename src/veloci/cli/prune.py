@@ -151,7 +151,8 @@ class Asked:
             key, equals, value = text.partition("=")
             if key not in known or not equals:
                 hint = "KEY=VALUE; a key is " + ", ".join(known)
-                raise InvalidInput(f"invalid filter {text!r}", where="--filter", hint=hint)
+                status = None if equals else 125  # docker's, when a flag's grammar is wrong
+                raise InvalidInput(f"invalid filter {text!r}", where="--filter", hint=hint, exit_status=status)
             if key in ("until", "unused-for"):
                 self.since = moment_before(value)
             elif key.startswith("label"):

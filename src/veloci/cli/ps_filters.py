@@ -30,7 +30,12 @@ class Filters:
         for text in texts:
             field, equals, value = text.partition("=")
             if not equals or field not in _FIELDS.split():
-                raise InvalidInput(f"invalid filter {text!r}", where="--filter", hint=f"{_FIELDS}, each =VALUE")
+                raise InvalidInput(
+                    f"invalid filter {text!r}",
+                    where="--filter",
+                    hint=f"{_FIELDS}, each =VALUE",
+                    exit_status=None if equals else 125,  # docker's, when a flag's grammar is wrong
+                )
             condition: Condition = getattr(self, f"_{field.replace('-', '_')}")(value)
             self._any.setdefault(text if field == "label" else field, []).append(condition)
         self.ended = "status" in self._any  # whether those that do not run are meant, too

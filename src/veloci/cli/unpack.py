@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options are read from it
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from veloci.layer.owners import Map, Owners
-    from veloci.spec.image import ImageConfig
+    from veloci.spec.image import Descriptor, ImageConfig
     from veloci.spec.platform import Platform
     from veloci.transport.place import Source
 
@@ -83,12 +86,21 @@ def _unpack(
 
     opened = edited(source, wanted)
     pairs = zip(opened.draft.layers, opened.draft.diff_ids, strict=True)
-    layers = ((source.blob(layer), diff_id) for layer, diff_id in pairs)
+    layers = ((_blob(source, layer), diff_id) for layer, diff_id in pairs)
     config = ImageConfig.convert(opened.draft.config)
     with bundle(target, layers, owners=owners, keep_links=keep_links) as (making, root):
         _configure(config, making, root, owners)
         if noted is not None:
             record(making, root, opened.manifest()[0], owners, noted)
+
+
+@contextmanager
+def _blob(source: Source, layer: Descriptor) -> Iterator[Iterator[bytes]]:
+    """A layer as it is stored, checked against its digest: damaged bytes are told from a malformed layer."""
+    from veloci.layer.stream import Verified
+
+    with source.blob(layer) as chunks, Verified(chunks, layer.digest, layer.size) as checked:
+        yield checked
 
 
 def _configure(image: ImageConfig, making: str, root: int, owners: Owners) -> None:

@@ -174,7 +174,10 @@ def _filtered(volumes: Volumes, filters: Iterable[str], known: tuple[str, ...]) 
         key, equals, value = text.partition("=")
         if key not in known or not equals:
             raise InvalidInput(
-                f"invalid filter {text!r}", where="--filter", hint="KEY=VALUE; a key is " + ", ".join(known)
+                f"invalid filter {text!r}",
+                where="--filter",
+                hint="KEY=VALUE; a key is " + ", ".join(known),
+                exit_status=None if equals else 125,  # docker's, when a flag's grammar is wrong
             )
         wanted.setdefault(key, []).append(value)
     return [
