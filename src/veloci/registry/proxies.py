@@ -26,14 +26,13 @@ def proxy(scheme: str, host: str, port: int) -> Proxy | None:
     value = (environ.get(name) or environ.get(name.lower()) or "").strip()
     if not value or is_loopback(host) or _excepted(host, port):
         return None
-    parts = urlsplit(value if "://" in value else f"http://{value}")
     try:
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 80)
-    except ValueError:
-        known = None
-    if not known:
-        # Not the value: it may hold a password.
-        raise InvalidInput("is no proxy's address", where=name, hint="http://HOST:PORT or https://HOST:PORT")
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError:  # whose text is not shown: it may hold a password
+        hint = "http://HOST:PORT or https://HOST:PORT"
+        raise InvalidInput("is no proxy's address", where=name, hint=hint) from None
     user, at, where = parts.netloc.rpartition("@")
     return Proxy(f"{parts.scheme}://{where}", unquote(user) if at else "")
 
