@@ -27,6 +27,7 @@ COMMANDS = {
     "delete": "delete:delete",
     "digest": "digest:digest",
     "exec": "exec:exec",
+    "explore": "explore:explore",
     "export": "export:export",
     "help": "help:help",
     "history": "images:history",

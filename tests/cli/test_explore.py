@@ -1,0 +1,123 @@
+"""`veloci explore`: where the bytes of an image are, on a terminal and on a page."""
+
+import json
+import re
+
+import pytest
+from peers import Built, digest, run, tar
+from peers import inside as veloci
+
+from veloci.cli import explore_page
+from veloci.spec import media
+
+pytestmark = pytest.mark.needs("root")
+
+# The little of a browser that the page's script uses; clicks on a directory and shows both maps.
+BROWSER = """
+const fs = require("fs"), vm = require("vm"), html = fs.readFileSync(process.argv[2], "utf8");
+const element = text => ({ textContent: text || "", style: {}, children: [], clientWidth: 1000, clientHeight: 600,
+  replaceChildren() { this.children = []; }, append(...more) { this.children.push(...more); }, setAttribute() {} });
+const parts = { map: element(), trail: element(), what: element(),
+  data: element(html.match(/<script type="application\\/json" id="data">(.*?)<\\/script>/s)[1]) };
+vm.runInNewContext(html.match(/<script>\\n(.*?)<\\/script>/s)[1], { addEventListener() {},
+  document: { getElementById: id => parts[id], querySelectorAll: () => [], createElement: () => element() } });
+const seen = () => parts.map.children.map(b => ({ title: b.title, kind: b.className,
+  box: ["left", "top", "width", "height"].map(k => parseFloat(b.style[k])) }));
+const before = seen();
+parts.map.children.find(b => b.title.startsWith(process.argv[3])).onclick();
+console.log(JSON.stringify({ before, after: seen(), trail: parts.trail.children.map(b => b.textContent) }));
+"""
+
+
+@pytest.fixture
+def image(roots, tmp_path):
+    below = {
+        "usr/bin/x": b"x" * 50_000,
+        "usr/lib/y": b"y" * 800_000,
+        "etc/<b>&amp;": b"1" * 30_000,
+        "tmp/gone": b"g" * 90_000,
+    }
+    built = Built(tmp_path / "layout", [tar(below), tar({"usr/lib/y": b"z" * 700_000, "tmp/.wh.gone": b""})])
+    config = json.loads(built.config)
+    config["history"] = [
+        {"created_by": "COPY . / # <script>alert(1)</script>\x1b[31m"},
+        {"created_by": "ENV A=b", "empty_layer": True},
+        {"created_by": "RUN make install"},
+    ]
+    built.config = json.dumps(config).encode()
+    built.document["config"] |= {"digest": digest(built.config), "size": len(built.config)}
+    built.write([(json.dumps(built.document).encode(), media.MANIFEST, "v0")])
+    return f"oci:{built.path}:v0"
+
+
+def test_layers_say_what_they_add_change_remove_and_hide(image):
+    found = json.loads(veloci("explore", "--json", image))
+    assert {key: found[key] for key in ("size", "visible", "wasted", "files", "efficiency")} == {
+        "size": 1_670_000,
+        "visible": 780_000,
+        "wasted": 890_000,
+        "files": 3,
+        "efficiency": 0.4671,
+    }
+    first, second = found["layers"]
+    assert (first["added"], first["changed"], first["removed"], first["wasted"]) == (4, 0, 0, 0)
+    assert (second["added"], second["changed"], second["removed"], second["wasted"]) == (0, 1, 1, 890_000)
+    assert second["command"] == "RUN make install"
+    assert found["waste"] == [
+        {"path": "/usr/lib/y", "size": 800_000, "times": 2},
+        {"path": "/tmp/gone", "size": 90_000, "times": 1},
+    ]
+
+
+def test_a_terminal_shows_it(image):
+    lines = veloci("explore", image).splitlines()
+    assert lines[0].startswith(f"{image}: 1.67MB in 2 layers (")
+    assert lines[0].endswith(" compressed), 3 files, 890kB wasted, 46.7% efficient")
+    assert lines[2].split() == ["LAYER", "SIZE", "FILES", "HIDES", "COMMAND"]
+    assert lines[3].split()[:6] == ["1", "970kB", "█" * 24, "+4", "~0", "-0"]
+    assert "\x1b" not in "".join(lines)
+    assert lines[4].split() == ["2", "700kB", "█" * 17, "+0", "~1", "-1", "890kB", "RUN", "make", "install"]
+    assert ["700kB", "89.7%", "/usr/lib/y"] in [line.split() for line in lines]
+    assert ["800kB", "2", "/usr/lib/y"] in [line.split() for line in lines]
+    below = veloci("explore", "--top", "1", image, "/usr/bin").splitlines()
+    assert [line.split() for line in below[6:8]] == [["SIZE", "SHARE", "DIRECTORY"], ["50kB", "6.4%", "/usr/bin"]]
+    assert veloci("explore", image, "/none", check=False).stderr == f"veloci: {image}: there is no /none\n"
+
+
+def test_the_page_holds_all_and_obeys_no_name(image, tmp_path):
+    assert veloci("explore", "--html", tmp_path / "page.html", image) == ""
+    page = (tmp_path / "page.html").read_text()
+    assert not re.search(r"https?://|<link|@import|\bsrc=", page)
+    assert page.count("<script") == 2
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"\{(image|heading|layers|waste|data)\}", page)
+
+
+@pytest.mark.needs("node")
+def test_the_map_shows_every_byte_in_its_place(image, tmp_path):
+    veloci("explore", "--html", tmp_path / "page.html", image)
+    (tmp_path / "browser.js").write_text(BROWSER)
+    seen = json.loads(run("node", tmp_path / "browser.js", tmp_path / "page.html", "/usr:"))
+    titles = [each["title"] for each in seen["before"]]
+    assert titles[:2] == ["/usr: 750 kB (96.2 %)", "/usr/lib: 700 kB (89.7 %)"]
+    assert "/etc: 30.0 kB (3.8 %)" in titles
+    after = {each["title"].partition(":")[0]: each["box"] for each in seen["after"]}
+    areas = {path: width * height for path, (_, _, width, height) in after.items()}
+    assert areas["/usr/lib"] == pytest.approx(600_000 * 700 / 750)
+    assert areas["/usr/bin"] == pytest.approx(600_000 * 50 / 750)
+    assert sum(areas[path] for path in ("/usr/lib", "/usr/bin")) == pytest.approx(600_000)
+    assert all(x >= 0 and y >= 0 and x + w <= 1000.001 and y + h <= 600.001 for x, y, w, h in after.values())
+    assert seen["trail"] == ["/", "usr/"]
+
+
+def test_small_files_are_one_where_there_are_too_many(roots, tmp_path, monkeypatch):
+    monkeypatch.setattr(explore_page, "MOST", 20)
+    built = Built(tmp_path / "many", [tar({f"d/{n}": b"x" * (n + 1) for n in range(100)})])
+    veloci("explore", "--html", tmp_path / "page.html", f"oci:{built.path}:v0")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text()).group(1))
+    (directory,) = data[3]
+    assert directory[1] == sum(range(101))
+    assert len(directory[3]) == 21
+    assert [name for name, *_ in directory[3] if not name.isdigit()] == ["80 small ones"]
