@@ -37,6 +37,7 @@ def test_stop_and_start(three):
     assert said(three.veloci("stop", "-t", "2", "nobody", "c1", "c3", "c2")) == (1, ["c1", "c3", "c2"], NOBODY)
     assert 2 <= time.monotonic() - began < 4  # side by side: `sleep` does not heed TERM as the first process
     assert said(three.veloci("stop", "c1")) == (0, ["c1"], [])
+    assert said(three.veloci("stop", "-s", "NONE", "c1"))[2][0] == "veloci: --signal: unknown signal 'NONE'"
     assert said(three.veloci("start", "nobody", "c1", "c1")) == (1, ["c1", "c1"], NOBODY)
     assert said(three.veloci("start", "-a", "c1", "c2")) == (
         1,
@@ -47,6 +48,9 @@ def test_stop_and_start(three):
 
 def test_restart(three):
     before = three.show("c1", "{{.State.Pid}}")
+    began = time.monotonic()
+    three.ok("restart", "-s", "KILL", "--timeout", "30", "c1")
+    assert time.monotonic() - began < 15
     assert said(three.veloci("restart", "-t", "0", "nobody", "c1", "c3")) == (1, ["c1", "c3"], NOBODY)
     assert three.show("c1", "{{.State.Pid}}") not in (before, "0")
 

@@ -24,7 +24,7 @@ REFUSED = {
     "--ipc container:x": "--ipc: 'container:x' is not a ipc namespace",
     "--restart always": "conflicting options: cannot specify both --restart and --rm",
     "--pull sometimes": "--pull: invalid pull option: 'sometimes'",
-    "--stop-signal FOO": "unknown signal 'FOO'",
+    "--stop-signal FOO": "--stop-signal: unknown signal 'FOO'",
     "--add-host a": "--add-host: 'a' is not a host",
     "--dns x": "--dns: 'x' is not an address",
     "--label-file /nope": "--label-file: /nope: No such file or directory",
@@ -286,7 +286,26 @@ def test_create_takes_what_run_takes(box):
     usage = [box.ok(command, "--help").splitlines() for command in ("run", "create")]
     run, create = ({line.strip() for line in lines if line.strip().startswith("-")} for lines in usage)
     assert create < run
-    assert {line.split()[0].rstrip(",") for line in run - create} == {"-d", "--detach-keys", "--sig-proxy"}
+    assert {line.split()[0].rstrip(",") for line in run - create} == {"-a", "-d", "--detach-keys", "--sig-proxy"}
+
+
+def test_streams_are_chosen(box):
+    words = ("bb", "sh", "-c", "cat; echo o; echo e >&2; exit 3")
+    for options, out, error in (
+        ("-a stdout", "o\n", ""),
+        ("-a STDERR", "", "e\n"),
+        ("-a stdout -a stderr", "o\n", "e\n"),
+        ("-i -a stdin", "", ""),
+        ("-i -a stdout", "in\no\n", ""),
+    ):
+        done = box.veloci("run", "--rm", "--network", "none", *options.split(), *words, input="in\n")
+        assert (done.stdout, done.stderr, done.returncode) == (out, error, 3)
+    assert refused(box, "-a", "log") == "--attach: no stream 'log'"
+    done = box.veloci("run", "-d", "-a", "stdout", *words)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "veloci: conflicting options: cannot specify both --attach and --detach\n",
+    )
 
 
 def test_the_id_file_is_written_once(box, tmp_path):

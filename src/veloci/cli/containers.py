@@ -40,18 +40,26 @@ def start(
     return each(one, (container, *containers))
 
 
-def stop(container: str, /, *containers: str, time: int | None = None) -> int:
+def stop(container: str, /, *containers: str, time: int | None = None, signal: str = "") -> int:
     """Ask containers to end, and kill those that do not.
 
-    -t, --time SECONDS  how long to wait before that
+    -t, --time, --timeout SECONDS  how long to wait before that; -1 for ever
+    -s, --signal SIGNAL            what to send, instead of the container's own
     """
-    return _stopped(Engine(), (container, *containers), time, print)
+    return _stopped(Engine(), (container, *containers), time, signal, print)
 
 
-def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, then: Callable[[str], None]) -> int:
+def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, signal: str, then: Callable[[str], None]) -> int:
     """Ask all to end, and then wait for one after the other, and do with it what comes `then`."""
+    from veloci.engine.containers import signal_number
+
+    number = signal_number(signal, "--signal") if signal else None
     asked: list[tuple[str, Callable[[], None]]] = []
-    status = each(lambda word: asked.append((word, engine.containers.stopping(word, timeout=time))), words)
+
+    def ask(word: str) -> None:
+        asked.append((word, engine.containers.stopping(word, timeout=time, signal=number)))
+
+    status = each(ask, words)
     ending = iter(asked)
 
     def one(word: str) -> None:
@@ -61,10 +69,11 @@ def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, then: Cal
     return each(one, [word for word, _ in asked]) or status
 
 
-def restart(container: str, /, *containers: str, time: int | None = None) -> int:
+def restart(container: str, /, *containers: str, time: int | None = None, signal: str = "") -> int:
     """Stop containers and start them again.
 
-    -t, --time SECONDS  how long to wait before a container is killed
+    -t, --time, --timeout SECONDS  how long to wait before a container is killed; -1 for ever
+    -s, --signal SIGNAL            what to send before that, instead of the container's own
     """
     engine = Engine(forks=True)
 
@@ -74,7 +83,7 @@ def restart(container: str, /, *containers: str, time: int | None = None) -> int
         warn(engine)
         print(word)
 
-    return _stopped(engine, (container, *containers), time, again)
+    return _stopped(engine, (container, *containers), time, signal, again)
 
 
 def kill(container: str, /, *containers: str, signal: str = "KILL") -> int:

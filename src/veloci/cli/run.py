@@ -20,6 +20,7 @@ def run(
     /,
     *command: str,
     detach: bool = False,
+    attach: tuple[str, ...] = (),
     cidfile: str = "",
     quiet: bool = False,
     detach_keys: str = "ctrl-p,ctrl-q",
@@ -29,6 +30,7 @@ def run(
     """Run a command in a new container of IMAGE.
 
     -d, --detach               run in the background and print the container's ID
+    -a, --attach STREAM        show stdout or stderr only; stdin alone shows nothing
     --cidfile FILE             write the ID to a file
     -q, --quiet                say nothing of a pull
     --detach-keys KEYS         what to type to leave it running (default ctrl-p,ctrl-q)
@@ -39,6 +41,12 @@ def run(
     from veloci.monitor import keys
 
     keys.parse(detach_keys)
+    streams = tuple(stream.lower() for stream in attach)
+    for stream in streams:
+        if stream not in ("stdin", "stdout", "stderr"):
+            raise InvalidInput(f"no stream {stream!r}", where="--attach", hint="stdin, stdout or stderr")
+    if streams and detach:
+        raise InvalidInput("conflicting options: cannot specify both --attach and --detach", exit_status=1)
     if options.tty and options.interactive and not detach and not isatty(0):
         raise InvalidInput("the input device is not a TTY", exit_status=1)
     engine, id = _created(image, command, options, cidfile, quiet=quiet, stdin_once=not detach)
@@ -55,7 +63,14 @@ def run(
     from veloci.monitor.client import Detached, serve
 
     try:
-        return serve(connection, stdin=options.interactive, tty=options.tty, forward=sig_proxy, detach_keys=detach_keys)
+        return serve(
+            connection,
+            stdin=options.interactive,
+            tty=options.tty,
+            forward=sig_proxy,
+            detach_keys=detach_keys,
+            shown=streams or ("stdout", "stderr"),
+        )
     except Detached:
         return 0
 

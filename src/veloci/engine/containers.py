@@ -205,15 +205,16 @@ class Containers:
         """Ask it to end, and kill it after `timeout` seconds (None: as it was made). One that has ended is fine."""
         self.stopping(word, timeout=timeout)()
 
-    def stopping(self, word: str, *, timeout: int | None = None) -> Callable[[], None]:
+    def stopping(self, word: str, *, timeout: int | None = None, signal: int | None = None) -> Callable[[], None]:
         """Ask it to end. Gives what waits for that, and kills it in the end: so many end side by side.
 
-        Raises NotFound.
+        signal: instead of the one it was made with. Raises NotFound.
         """
         from veloci.engine.stopping import asked
 
         record = self.records.load(self.records.find(word))
-        seconds, number = record.stop_timeout if timeout is None else timeout, signal_number(record.stop_signal)
+        seconds = record.stop_timeout if timeout is None else timeout
+        number = signal or signal_number(record.stop_signal)
         try:
             return asked(self.connect(record.id), number, seconds)
         except Conflict:

@@ -26,7 +26,10 @@ def edited(config: dict[str, Any], names: Sequence[str], where: str = "--device"
 
 
 def specs(directories: Sequence[str] | None = None) -> list[cdi.Spec]:
-    """What the files in `directories` (None: the usual ones) say, in the order of their names. One that is wrong raises InvalidInput with its place."""
+    """What the files in `directories` (None: the usual ones) say, in the order of their names.
+
+    One that is wrong raises InvalidInput with its place.
+    """
     found = []
     for directory in DIRECTORIES if directories is None else directories:
         try:

@@ -27,10 +27,19 @@ class Interrupted(BaseException):
     """A signal that ends this process, once the terminal is as it was."""
 
 
-def serve(connection: socket, *, stdin: bool, tty: bool, forward: bool = True, detach_keys: str = keys.DEFAULT) -> int:
+def serve(
+    connection: socket,
+    *,
+    stdin: bool,
+    tty: bool,
+    forward: bool = True,
+    detach_keys: str = keys.DEFAULT,
+    shown: tuple[str, ...] = ("stdout", "stderr"),
+) -> int:
     """Copy the output to 1 and 2 and, with `stdin`, 0 to the container, until it ends. Returns its exit status.
 
     tty: the container has a terminal; ours, if 0 is one, is raw meanwhile. forward: signals go to the container.
+    shown: which of its output, the other is dropped.
     Raises Detached when the detach keys are typed, VelociError when the monitor goes away, InvalidInput.
     """
     watch = keys.Watch(keys.parse(detach_keys)) if tty and stdin else None
@@ -41,7 +50,8 @@ def serve(connection: socket, *, stdin: bool, tty: bool, forward: bool = True, d
         if tty and console.window():
             _catch((SIGWINCH,), lambda _: resize(connection))
             resize(connection)
-        return _copy(connection, stdin=stdin, watch=watch)
+        places = {b"o": 1 if "stdout" in shown else -1, b"e": 2 if "stderr" in shown else -1}
+        return _copy(connection, places, stdin=stdin, watch=watch)
 
 
 class Raw:
@@ -102,7 +112,7 @@ def _send(connection: socket, message: bytes) -> None:
         return  # it ended; its exit status is on its way
 
 
-def _copy(connection: socket, *, stdin: bool, watch: keys.Watch | None) -> int:
+def _copy(connection: socket, places: dict[bytes, int], *, stdin: bool, watch: keys.Watch | None) -> int:
     waiting = poll()
     waiting.register(connection, POLLIN)
     source, reading = _Input(connection, watch), False
@@ -118,8 +128,9 @@ def _copy(connection: socket, *, stdin: bool, watch: keys.Watch | None) -> int:
                 return int(data)
             if not kind:
                 raise VelociError("the container's monitor is gone", hint="veloci ps -a")
-            if kind in (b"o", b"e"):
-                write(1 if kind == b"o" else 2, data)
+            if kind in places:
+                if places[kind] >= 0:
+                    write(places[kind], data)
             elif stdin:
                 source.answered(kind)
         elif 0 in ready:
