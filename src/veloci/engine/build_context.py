@@ -13,7 +13,7 @@ from veloci.build.execute import LazyTree
 from veloci.build.git import Git, repository
 from veloci.build.ignore import Ignore
 from veloci.errors import HostError, InvalidInput, NotFound
-from veloci.kernel.files import open_in_root, read_in_root
+from veloci.kernel.files import open_in_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ class Contexts:
             raw, called = _all(_standard_input()), "Dockerfile"
         else:
             called = file or "Dockerfile"
-            try:
-                raw = read_in_root(tree.root, called, LARGEST)
-            except OSError:
-                raise NotFound(f"{called} not found in {name}", hint="name the Dockerfile by -f FILE") from None
+            found = _read(tree, called)
+            if found is None:
+                raise NotFound(f"{called} not found in {name}", hint="name the Dockerfile by -f FILE")
+            raw = found
         tree.ignore = _ignore(tree, called)
         return Opened(tree, raw, called)
 
@@ -180,11 +180,20 @@ def opened(path: str, name: str = "the build context") -> Tree:
 def _ignore(tree: Tree, dockerfile: str) -> Ignore:
     """The rules of `<Dockerfile>.dockerignore` in the tree, else of its .dockerignore."""
     for name in (f"{dockerfile}.dockerignore", ".dockerignore") if dockerfile else (".dockerignore",):
-        try:
-            return Ignore.read(read_in_root(tree.root, name, LARGEST), name=name)
-        except OSError:
-            continue
+        raw = _read(tree, name)
+        if raw is not None:
+            return Ignore.read(raw, name=name)
     return Ignore()
+
+
+def _read(tree: Tree, name: str) -> bytes | None:
+    """A file of the tree; None if there is none. Raises InvalidInput for a larger one than a text should be."""
+    try:
+        file = open_in_root(tree.root, name, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with held(file):
+        return _all(iter(lambda: os.read(file, _CHUNK), b""))
 
 
 def _is_archive(head: bytes) -> bool:
@@ -209,7 +218,7 @@ def _all(chunks: Iterable[bytes]) -> bytes:
     for chunk in chunks:
         data += chunk
         if len(data) > LARGEST:
-            raise InvalidInput(f"a Dockerfile of more than {LARGEST} bytes")
+            raise InvalidInput(f"a Dockerfile or an ignore file of more than {LARGEST} bytes")
     return data
 
 
