@@ -56,6 +56,7 @@ def enter(
 ) -> int:
     """Run `process` in `container`. Returns its pid, a child of this process. Raises InvalidInput, HostError."""
     if isinstance(process, dict):
+        identity.check_text(process, "process: $")
         process = Process.decode(dumps(process), name="process")
     if process.terminal and console < 0:
         raise InvalidInput("a terminal needs a console socket", where="--tty")

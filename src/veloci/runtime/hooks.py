@@ -32,7 +32,7 @@ def check(hooks: Hooks) -> None:
             if hook.get("timeout", 1) <= 0:
                 raise InvalidInput("must be greater than zero", where=f"{where}.timeout")
             for number, entry in enumerate(hook.get("env", ())):
-                if "=" not in entry or "\0" in entry:
+                if "=" not in entry:
                     raise InvalidInput(f"{entry!r} is not NAME=VALUE", where=f"{where}.env[{number}]")
 
 
@@ -130,7 +130,7 @@ def _listen(process: int, output: int, timeout: int | None) -> bytes | None:
     end = None if timeout is None else monotonic() + timeout
     while True:
         left = None if end is None else max(0, (end - monotonic()) * 1000)
-        ready = dict(waiting.poll(left))
+        ready = dict(waiting.poll(left if left is None else min(left, 2**31 - 1)))
         if not ready:
             return None
         if output in ready:

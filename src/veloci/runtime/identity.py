@@ -96,6 +96,20 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
     return steps
 
 
+def check_text(value: object, where: str) -> None:
+    """Raise InvalidInput, with the place, for text with a NUL, which the kernel would take for its end."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidInput("holds a NUL", where=where)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_text(key, where)
+            check_text(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_text(item, f"{where}[{index}]")
+
+
 def memory_policy(policy: MemoryPolicy) -> Step:
     """The step that sets on which nodes memory is taken. Raises InvalidInput."""
     at = "$.linux.memoryPolicy"
@@ -119,14 +133,13 @@ def _check(process: Process, at: str) -> None:
     where = f"config.json: {at}"
     if not process.args:
         raise InvalidInput("args must not be empty", where=f"{where}.args")
+    if not process.args[0]:
+        raise InvalidInput("must not be empty", where=f"{where}.args[0]")
     if not process.cwd.startswith("/"):
         raise InvalidInput(f"{process.cwd!r} is not an absolute path", where=f"{where}.cwd")
     for index, entry in enumerate(process.env):
-        if "=" not in entry or entry.startswith("=") or "\0" in entry:
+        if "=" not in entry or entry.startswith("="):
             raise InvalidInput(f"{entry!r} is not NAME=VALUE", where=f"{where}.env[{index}]")
-    for index, word in enumerate(process.args):
-        if "\0" in word:
-            raise InvalidInput("holds a NUL", where=f"{where}.args[{index}]")
     ids = [("uid", process.user.uid), ("gid", process.user.gid)]
     ids += [(f"additionalGids[{index}]", gid) for index, gid in enumerate(process.user.additional_gids)]
     for name, number in ids:

@@ -154,11 +154,19 @@ def _check(config: Config) -> None:
         raise InvalidInput("root must be specified", where=f"{where}: $.root")
     if config.process is None:
         raise InvalidInput("process must be specified", where=f"{where}: $.process")
+    if not config.root.path:
+        raise InvalidInput("must not be empty", where=f"{where}: $.root.path")
     if config.hooks:
         from veloci.runtime.hooks import check
 
         check(config.hooks)
+    if "" in config.annotations:
+        raise InvalidInput("a key must not be empty", where=f"{where}: $.annotations")
     linux = config.linux
+    if linux.resources and linux.resources.devices:
+        from veloci.runtime.cgroup import devices
+
+        devices.check(linux.resources)
     for value, place in (
         (linux.intel_rdt, "linux.intelRdt"),
         (linux.mount_label, "linux.mountLabel"),
@@ -223,6 +231,10 @@ def _devices(config: Config, *, bind: bool) -> list[Step]:
         at = f"config.json: $.linux.devices[{index}]"
         if device.type not in ("c", "u", "b", "p"):
             raise InvalidInput(f"{device.type!r} is no type of device", where=f"{at}.type")
+        if not device.path.startswith("/"):
+            raise InvalidInput(f"{device.path!r} is not an absolute path", where=f"{at}.path")
+        if device.type != "p" and (device.major < 0 or device.minor < 0):
+            raise InvalidInput("needs major and minor", where=at)
         kind = "c" if device.type == "u" else device.type
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         nodes.append((device.path, kind, device.major, device.minor, mode, device.uid or 0, device.gid or 0))

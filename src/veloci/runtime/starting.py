@@ -10,7 +10,7 @@ from veloci.kernel.files import absolute
 from veloci.runtime import plan as planning
 from veloci.runtime.cgroup import place
 from veloci.runtime.child import Child
-from veloci.runtime.identity import RLIMITS
+from veloci.runtime.identity import RLIMITS, check_text
 from veloci.runtime.launch import launch
 from veloci.runtime.state import Saved, now, process
 from veloci.spec.document import dumps
@@ -37,6 +37,8 @@ def prepare(
     bundle = absolute(bundle)
     raw = dumps(config.plain()) if config else _read_config(bundle)
     config = config or Config.decode(raw, name="config.json")
+    if b"\\u" in raw:
+        check_text(config.plain(), "config.json: $")
     groups = place(config.linux.cgroups_path, id)
     plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=f"_ses.{id}" if keyring else "")
     assert config.process is not None

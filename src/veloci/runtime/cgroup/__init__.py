@@ -28,7 +28,7 @@ def place(path: str, id: str) -> dict[str, str]:
     group (in version 2 beside it, for a group with processes can have no children with controllers).
     Raises InvalidInput: no `..` may lead out of the hierarchy.
     """
-    if ".." in path.split("/") or "\0" in path or path.rstrip("/") != path.rstrip():
+    if ".." in path.split("/") or path.rstrip("/") != path.rstrip():
         raise InvalidInput(f"{path!r} is not a path below the hierarchy", where="config.json: $.linux.cgroupsPath")
     inner = "/".join(part for part in (path or id).split("/") if part not in ("", "."))
     if not inner:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from veloci.errors import InvalidInput
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.kernel.bpf import DeviceRule
@@ -21,6 +23,16 @@ _ALWAYS: tuple[DeviceRule, ...] = (
     (True, "c", 5, 2, "rwm"),
     (True, "c", 136, None, "rwm"),
 )
+
+
+def check(resources: Resources) -> None:
+    """Raise InvalidInput, with the place, for a rule that says nothing."""
+    for index, rule in enumerate(resources.devices):
+        where = f"config.json: $.linux.resources.devices[{index}]"
+        if rule.type not in ("", "a", "b", "c"):
+            raise InvalidInput(f"expected one of a, b, c, got {rule.type!r}", where=f"{where}.type")
+        if not set(rule.access) <= set("rwm"):
+            raise InvalidInput(f"expected letters of rwm, got {rule.access!r}", where=f"{where}.access")
 
 
 def rules(resources: Resources) -> list[DeviceRule]:
