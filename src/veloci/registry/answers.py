@@ -93,9 +93,8 @@ def passing(error: HTTPError) -> bool:
 
 def is_plain(error: HTTPError) -> bool:
     """Whether a try by TLS failed as it does where plain HTTP is spoken; a bad certificate is no such failure."""
-    if isinstance(error, SSLError):
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error) and "ALERT" not in str(error)
-    return passing(error)
+    text = str(error)
+    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" not in text and "ALERT" not in text
 
 
 def gone(error: HTTPError) -> bool:
@@ -115,6 +114,8 @@ def unreachable(error: HTTPError, host: str, where: str = "") -> VelociError:
         known = getattr(error.args[0], "verify_message", "") or getattr(error.args[0], "reason", "")
         reason = str(known or error).lower().replace("_", " ")
         hint = "use a trusted certificate, or --tls-verify=false if you trust the network"
+        if is_plain(error):
+            hint = "does it speak TLS? --tls-verify=false tries plain HTTP too"
         return Unavailable(f"no trusted connection to {host}: {reason}", where=where, hint=hint)
     return Unavailable(f"cannot reach {host}: {_text(error).lower()}", where=where, hint="is the registry up?")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from http.client import HTTPResponse
 from io import BufferedReader, RawIOBase
+from ssl import SSLError
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -164,6 +165,13 @@ class _Connection(HTTPConnection):
 
 class _TlsConnection(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        """Connect; a handshake that is cut or not answered is TLS's failure, as where plain HTTP is spoken."""
+        try:
+            super().connect()
+        except (ConnectionError, TimeoutError) as error:
+            raise SSLError(1, "the handshake was cut") from error
 
 
 class _Guarded(HTTPConnection):
