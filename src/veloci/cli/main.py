@@ -22,9 +22,12 @@ COMMANDS = {
     "builder prune": "prune:builder",
     "catalog": "catalog:catalog",
     "container prune": "prune:container",
+    "commit": "changes:commit",
     "copy": "copy:copy",
+    "cp": "cp:cp",
     "create": "run:create",
     "delete": "delete:delete",
+    "diff": "changes:diff",
     "digest": "digest:digest",
     "exec": "exec:exec",
     "explore": "explore:explore",
@@ -110,8 +113,8 @@ ALIASES = {
     **{
         f"container {name}": name
         for name in (
-            "attach create exec export inspect kill logs pause port rename restart rm run start stats stop top unpause "
-            "wait"
+            "attach commit cp create diff exec export inspect kill logs pause port rename restart rm run start stats "
+            "stop top unpause wait"
         ).split()
     },
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},

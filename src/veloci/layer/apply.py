@@ -38,16 +38,19 @@ def apply(
     overlay: bool,
     owners: Owners | None = None,
     keep_links: bool = False,
+    whiteouts: bool = True,
 ) -> int:
     """Apply an uncompressed tar to the directory `root`, a descriptor. Returns the number of entries.
 
     overlay: write overlayfs's whiteouts into a directory of this layer alone; else remove what the
     whiteouts name from the tree that is there. owners: whose files they become (None: `owners.usual`).
-    keep_links: a directory's entry leaves a symlink to a directory as it is.
+    keep_links: a directory's entry leaves a symlink to a directory as it is. whiteouts: False for a tar
+    that is no layer, in which `.wh.a` is a file as any other.
     Raises InvalidInput for a malformed or hostile tar,
     HostError when a system call fails.
     """
     layer = Application(root, overlay=overlay, owners=owners, keep_links=keep_links)
+    layer.whiteouts = whiteouts
     try:
         layer.read(chunks)
         if layer.links:
@@ -71,6 +74,7 @@ class Application:
         self.root, self.overlay, self.keep_links = root, overlay, keep_links
         self.owners = owners or usual()
         self.entries = 0
+        self.whiteouts = True
         self.links: list[tuple[bytes, bytes]] = []
         self.directories = Directories(root, overlay=overlay)
         self._fresh: set[bytes] = set()  # plain form: what this layer made; its whiteouts spare it
@@ -115,11 +119,12 @@ class Application:
             self.directories.seen(b"", entry.mtime)
             return
         head, _, name = path.rpartition(b"/")
-        if name.startswith(PREFIX):
-            self._whiteout(head, name, entry.name)
-            return
-        if path.startswith(META) or b"/" + META in path:
-            return
+        if self.whiteouts:
+            if name.startswith(PREFIX):
+                self._whiteout(head, name, entry.name)
+                return
+            if path.startswith(META) or b"/" + META in path:
+                return
         parent = self.directories.get(head)
         if not self.overlay:
             above = path

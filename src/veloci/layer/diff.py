@@ -15,7 +15,7 @@ from veloci.layer.write import END, header, padding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from veloci.layer.owners import Owners
 
@@ -25,15 +25,25 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def diff(upper: int, lower: int | None, *, epoch: int | None = None, owners: Owners | None = None) -> Iterator[bytes]:
+def diff(
+    upper: int,
+    lower: int | None,
+    *,
+    epoch: int | None = None,
+    owners: Owners | None = None,
+    mount_points: Collection[bytes] = (),
+) -> Iterator[bytes]:
     """What an overlay's upper directory says beyond the merged directory `lower`, as an uncompressed tar.
 
     upper, lower: descriptors of directories. A whiteout is written only for what `lower` has; what
     was copied up but is as below is left out; a directory's own time alone is no change.
     epoch: the latest modification time (s since 1970) an entry may have; later ones are set to it.
-    owners: whose the image says that the files are (None: `owners.usual`).
+    owners: whose the image says that the files are (None: `owners.usual`). mount_points: paths that are
+    left out where they are new and empty.
     """
-    yield from chunked(Walk(epoch, owners).changed(upper, lower))
+    walk = Walk(epoch, owners)
+    walk.mount_points = mount_points
+    yield from chunked(walk.changed(upper, lower))
 
 
 def tree(root: int, *, epoch: int | None = None, owners: Owners | None = None) -> Iterator[bytes]:
@@ -75,6 +85,7 @@ class Walk:
 
     def __init__(self, epoch: int | None, owners: Owners | None = None) -> None:
         self._epoch, self._owners = epoch, owners or usual()
+        self.mount_points: Collection[bytes] = ()  # left out where they are new and empty
         self._links: dict[tuple[int, int], bytes] = {}  # device and inode of a file of several names -> its first
         self._above: list[tuple[bytes, Status]] = []  # directories entered whose entry is not written yet
 
@@ -96,6 +107,8 @@ class Walk:
                 continue  # a running container removed it
             mode = status.stat.st_mode
             below = status_below(lower, name)
+            if not below and path + name in self.mount_points and self._bare(path + name, name, upper, status):
+                continue
             if is_whiteout(status.stat):
                 if below:
                     yield from self.parents()
@@ -108,6 +121,21 @@ class Walk:
                 # a file of several names was linked here: one of them at least is new
                 yield from self.parents()
                 yield from self.file(path + name, name, upper, status)
+
+    def _bare(self, path: bytes, name: bytes, parent: int, status: Status) -> bool:
+        """Whether it is a mount point and nothing else: an empty file, a directory of mount points."""
+        if not S_ISDIR(status.stat.st_mode):
+            return not status.stat.st_size
+        inner = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            below = map(os.fsencode, os.listdir(inner))
+            paths = {each: path + b"/" + each for each in below}
+            return all(
+                place in self.mount_points and self._bare(place, each, inner, Status(inner, each))
+                for each, place in paths.items()
+            )
+        finally:
+            os.close(inner)
 
     def enter(
         self, path: bytes, name: bytes, upper: int, lower: int | None, status: Status, below: Status | None

@@ -9,7 +9,7 @@ from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Any
 
     from veloci.content.lease import Lease
@@ -113,17 +113,23 @@ class Snapshots:
         made(bottom, 0o755)
         return mounted([*lowers, bottom])
 
-    def changes(self, key: str, *, epoch: int | None = None) -> Iterator[bytes]:
-        """What was written in the snapshot, as an uncompressed layer. epoch: the latest time (s) a file may have."""
+    def changes(self, key: str, *, epoch: int | None = None, mount_points: Collection[bytes] = ()) -> Iterator[bytes]:
+        """What was written in the snapshot, as an uncompressed layer. epoch: the latest time (s) a file may have.
+
+        mount_points: paths that are left out where they are new and empty. Raises NotFound.
+        """
         from veloci.layer.diff import diff
 
-        upper = os.open(f"{self._writable(key)}/fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            upper = os.open(f"{self._writable(key)}/fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound(f"no snapshot {key}") from None
         view = -1
         try:
             view = self.view(self.parent(key))
             lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
             try:
-                yield from diff(upper, lower, epoch=epoch)
+                yield from diff(upper, lower, epoch=epoch, mount_points=mount_points)
             finally:
                 os.close(lower)
         finally:
