@@ -197,21 +197,11 @@ def inspect(network: str, /, *networks: str, format: str | None = None) -> int:
 
     -f, --format TEMPLATE  a Go template, or json
     """
-    from veloci.cli.main import each
-    from veloci.cli.output import show as out
-    from veloci.cli.template import Template
+    from veloci.cli.objects import inspected
     from veloci.engine.networks import find
-    from veloci.spec.document import dumps
 
     store = _networks()
-    template = None if format in (None, "", "json") else Template(str(format))
-    found: list[dict[str, Any]] = []
-    status = each(lambda name: found.append(find(store, name)), (network, *networks))
-    if template:
-        out("".join(template.render(item) + "\n" for item in found))
-    else:
-        out(dumps(found, indent=0 if format else 4).decode() + "\n")
-    return status
+    return inspected((network, *networks), lambda name: find(store, name), format)
 
 
 def rm(network: str, /, *networks: str, force: bool = False) -> int:
@@ -219,21 +209,9 @@ def rm(network: str, /, *networks: str, force: bool = False) -> int:
 
     -f, --force  say nothing of a network that does not exist
     """
-    from veloci.cli.main import each
-    from veloci.errors import NotFound
+    from veloci.cli.objects import removed
 
-    store = _networks()
-
-    def remove(name: str) -> None:
-        try:
-            store.remove(name)
-        except NotFound:
-            if not force:
-                raise
-        else:
-            print(name)
-
-    return each(remove, (network, *networks))
+    return removed((network, *networks), _networks().remove, force=force)
 
 
 def _networks() -> Networks:

@@ -73,19 +73,10 @@ def inspect(volume: str, /, *volumes: str, format: str | None = None) -> int:
 
     -f, --format TEMPLATE  a Go template, or json
     """
-    from veloci.cli.main import each
-    from veloci.cli.output import show
-    from veloci.cli.template import Template
-    from veloci.spec.document import dumps
+    from veloci.cli.objects import inspected
 
-    store, found = _volumes(), []
-    template = None if format in (None, "", "json") else Template(str(format))
-    status = each(lambda name: found.append(_described(store, store.get(name))), (volume, *volumes))
-    if template:
-        show("".join(template.render(item) + "\n" for item in found))
-    else:
-        show(dumps(found, indent=0 if format else 4).decode() + "\n")
-    return status
+    store = _volumes()
+    return inspected((volume, *volumes), lambda name: _described(store, store.get(name)), format)
 
 
 def rm(volume: str, /, *volumes: str, force: bool = False) -> int:
@@ -93,7 +84,7 @@ def rm(volume: str, /, *volumes: str, force: bool = False) -> int:
 
     -f, --force  say nothing of a volume that does not exist
     """
-    from veloci.cli.main import each
+    from veloci.cli.objects import removed
     from veloci.errors import NotFound
 
     store = _volumes()
@@ -102,11 +93,10 @@ def rm(volume: str, /, *volumes: str, force: bool = False) -> int:
         try:
             store.remove(name)
         except NotFound:
-            if not force:
+            if not force:  # else it is named as if it had been there, as docker does
                 raise
-        print(name)
 
-    return each(remove, (volume, *volumes))
+    return removed((volume, *volumes), remove, force=False)
 
 
 def prune(*, all: bool = False, filter: tuple[str, ...] = (), force: bool = False) -> int:
@@ -117,15 +107,14 @@ def prune(*, all: bool = False, filter: tuple[str, ...] = (), force: bool = Fals
     -f, --force             do not ask
     """
     from veloci.cli.output import size
+    from veloci.cli.prune import agreed
 
     store = _volumes()
     wanted = {volume.name for volume in _filtered(store, filter, ("label", "label!"))}
-    if not force:
-        which = "all" if all else "anonymous"
-        print(f"WARNING! This will remove {which} local volumes not used by at least one container.")
-        print("Are you sure you want to continue? [y/N] ", end="", flush=True)
-        if not _agreed():
-            return 0
+    which = "all" if all else "anonymous"
+    warning = f"WARNING! This will remove {which} local volumes not used by at least one container."
+    if not agreed(warning, force=force):
+        return 0
     gone, freed = store.prune(lambda volume: volume.name in wanted and (all or volume.anonymous))
     if gone:
         print("Deleted Volumes:\n" + "\n".join(gone) + "\n")
@@ -136,12 +125,6 @@ def prune(*, all: bool = False, filter: tuple[str, ...] = (), force: bool = Fals
 def _label(volume: Volume) -> Callable[[str], str]:
     """The method of a template: `{{.Label "tier"}}`."""
     return lambda name: volume.labels.get(name, "")
-
-
-def _agreed() -> bool:
-    import sys
-
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _volumes() -> Volumes:
