@@ -179,7 +179,7 @@ def _linux(options: Options, id: str) -> Json:
         chosen = options.namespaces.get(kind, "")
         if chosen != "host":
             namespaces.append({"type": kind, **({"path": chosen} if chosen else {})})
-    linux: Json = {"namespaces": namespaces, "resources": _resources(options)}
+    linux: Json = {"namespaces": namespaces, "resources": resources(options)}
     if id:
         linux["cgroupsPath"] = f"{options.cgroup_parent.rstrip('/')}/veloci-{id}"
     if options.devices:
@@ -209,7 +209,8 @@ def _linux(options: Options, id: str) -> Json:
     return linux
 
 
-def _resources(options: Options) -> Json:
+def resources(options: Options) -> Json:
+    """The limits and device rules that `options` ask for, as linux.resources of config.json."""
     rules: list[Json] = [{"allow": options.privileged, "access": "rwm"}]
     for device in options.devices:
         rules.append({"allow": True, "access": device.get("access", "rwm"), "type": device["type"]})

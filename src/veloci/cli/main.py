@@ -36,6 +36,7 @@ COMMANDS = {
     "history": "images:history",
     "image annotate": "image_config:annotate",
     "image append": "image:append",
+    "image blob": "image_read:blob",
     "image config": "image_config:config",
     "image convert": "image:convert",
     "image diff": "image_read:diff",
@@ -43,9 +44,11 @@ COMMANDS = {
     "image files": "image_read:files",
     "image flatten": "image:flatten",
     "image prune": "prune:image",
+    "image new": "image:new",
     "image rebase": "image:rebase",
     "image recompress": "image:recompress",
     "image squash": "image:squash",
+    "image stat": "image_read:stat",
     "image validate": "image_read:validate",
     "images": "images:images",
     "index add": "index:add",
@@ -57,6 +60,10 @@ COMMANDS = {
     "inspect": "inspect:inspect",
     "kill": "containers:kill",
     "list-tags": "list_tags:list_tags",
+    "layout gc": "layout:gc",
+    "layout init": "layout:init",
+    "layout ls": "layout:ls",
+    "layout rm": "layout:rm",
     "load": "archive:load",
     "login": "login:login",
     "logout": "login:logout",
@@ -94,6 +101,7 @@ COMMANDS = {
     "top": "top:top",
     "unpack": "unpack:unpack",
     "unpause": "pause:unpause",
+    "update": "update:update",
     "version": "help:version",
     "volume create": "volume:create",
     "volume inspect": "volume:inspect",
@@ -114,7 +122,7 @@ ALIASES = {
         f"container {name}": name
         for name in (
             "attach commit cp create diff exec export inspect kill logs pause port rename restart rm run start stats "
-            "stop top unpause wait"
+            "stop top unpause update wait"
         ).split()
     },
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},

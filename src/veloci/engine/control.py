@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from veloci.engine.engine import Engine
+    from veloci.engine.run_options import RunOptions
+
+_LIMITS = (
+    "Memory MemoryReservation MemorySwap NanoCpus CpuShares CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime "
+    "CpusetCpus CpusetMems PidsLimit BlkioWeight"
+).split()
 
 
 def pause(engine: Engine, word: str) -> None:
@@ -31,28 +37,35 @@ def unpause(engine: Engine, word: str) -> None:
     _tell(engine, id, b"u", now)
 
 
-def update(engine: Engine, word: str, *, resources: dict[str, Any], restart: dict[str, Any] | None = None) -> None:
+def update(engine: Engine, word: str, wanted: RunOptions, *, restart: str = "") -> None:
     """Change its limits and its restart policy, at once where it runs, and for its next starts.
 
-    resources: as config.json's linux.resources; what it does not name stays. restart: a policy.Restart, plain.
-    Raises NotFound, Conflict, what the runtime says.
+    wanted: only its limits are read; those that it does not name stay. restart: as --restart takes it; "" leaves it.
+    Raises NotFound, InvalidInput, Conflict, what the runtime says.
     """
+    from veloci.bundle.configure import resources as limits
+    from veloci.engine import asked
+    from veloci.engine.creation import asked_for
     from veloci.monitor.policy import Restart
 
+    policy = Restart.parse(restart) if restart else None
+    options = asked.bundled(wanted, ())
+    resources = {key: value for key, value in limits(options).items() if key != "devices"}
+    shown = asked_for(wanted, options)
     id, now = _known(engine, word)
     records = engine.containers.records
     record = records.load(id)
-    if restart is not None and record.auto_remove and restart["Name"] != "no":
+    if policy and record.auto_remove and policy.policy != "no":
         raise Conflict("restart policy cannot be updated because AutoRemove is enabled for the container")
-    changes = {"resources": resources, **({"restart": restart} if restart is not None else {})}
+    changes = {"resources": resources, **({"restart": policy.plain()} if policy else {})}
     if now.status in state.LIVE:
         _tell(engine, id, b"U" + dumps(changes), now)
     path = f"{records.data(id)}/bundle/config.json"
     config = state.read(path) or {}
     config["linux"]["resources"] = _merged(config["linux"].get("resources") or {}, resources)
     state.write(path, config)
-    if restart is not None:
-        records.save(record.replace(restart=Restart.convert(restart)))
+    told = {**(record.host_config or {}), **{key: shown[key] for key in _LIMITS if shown[key]}}
+    records.save(record.replace(restart=policy or record.restart, host_config=told))
 
 
 def _known(engine: Engine, word: str) -> tuple[str, state.State]:
