@@ -201,3 +201,29 @@ def test_the_result_is_pushed_and_the_cache_kept_in_a_registry_or_a_directory(co
 def test_an_output_that_cannot_be_is_one_line(context, output, message):
     done = veloci("build", "-o", output, context)
     assert f"veloci: --output: {message}\n" in done.stderr
+
+
+def test_a_check_prints_the_warnings_and_a_build_sums_them_up(context):
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY sub /\nCMD x\n")
+    done = veloci("build", "--check", context)
+    assert done.returncode == 1
+    assert done.stdout.decode() == (
+        "Check complete, 1 warning has been found!\n\n"
+        "WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/\n"
+        "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals\n"
+        "Dockerfile:3\n--------------------\n   1 |     FROM scratch\n   2 |     COPY sub /\n   3 | >>> CMD x\n"
+        "   4 |     \n--------------------\n"
+    )
+    built = ok("build", context)
+    assert built.stderr.endswith(
+        "\n 1 warning found (use veloci build --check to expand):\n"
+        " - JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals (line 3)\n"
+    )
+    (context / "Dockerfile").write_text("# check=error=true\nFROM scratch\nCOPY sub /\nCMD x\n")
+    fatal = veloci("build", context)
+    assert fatal.returncode == 1
+    assert "veloci: Dockerfile: lint violation found for rules: JSONArgsRecommended\n" in fatal.stderr
+    assert ok("build", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", context).stderr.endswith("s\n")
+    assert ok("build", "--check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", context).stdout.decode() == (
+        "Check complete, no warnings found.\n"
+    )

@@ -34,6 +34,13 @@ def words(text: str, variables: Mapping[str, str], *, escape: str = "\\", where:
     return [*reader.words, last] if last or reader.quoted else reader.words
 
 
+def missing(text: str, variables: Mapping[str, str], *, escape: str = "\\", where: str = "") -> list[str]:
+    """The variables in `text` that have no value, in their order. Raises InvalidInput for bad syntax."""
+    reader = _Reader(text, variables, escape, where)
+    reader.until("")
+    return list(reader.missing)
+
+
 def body(text: str, variables: Mapping[str, str], *, where: str = "") -> str:
     """A here-document's text with variables replaced; quotes stay, `\\$` is a dollar."""
     reader = _Reader(text, variables, "\\", where)
@@ -50,6 +57,7 @@ class _Reader:
         self.raw = False  # quotes are ordinary characters
         self.quoted = False  # the word had quotes: it counts even when empty
         self.words: list[str] | None = None
+        self.missing: dict[str, None] = {}  # names without a value
 
     def peek(self) -> str:
         return self.text[self.position : self.position + 1]
@@ -137,15 +145,20 @@ class _Reader:
             self.position += 1
         return self.text[start : self.position]
 
+    def _found(self, name: str) -> str | None:
+        if name not in self.variables:
+            self.missing[name] = None
+        return self.variables.get(name)
+
     def _dollar(self) -> str:
         if self.peek() != "{":
             name = self._name()
-            return self.variables.get(name, "") if name else "$"
+            return self._found(name) or "" if name else "$"
         self.position += 1
         name = self._name()
         if not name:
             raise self.wrong("bad substitution")
-        value = self.variables.get(name)
+        value = self._found(name)
         operator = self.next()
         if operator == "}":
             return value or ""

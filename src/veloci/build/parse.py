@@ -45,14 +45,19 @@ class Line(Document):
     rest: str  # everything after it
     number: int  # of its first line, from 1
     heredocs: tuple[Heredoc, ...]
+    word: str = ""  # the keyword as it stands there
+    last: int = 0  # the number of its last line
+    hollow: bool = False  # it goes on over an empty line
+    comment: str = ""  # the comment on the line before it
 
 
 class Dockerfile(Document):
-    """A parsed file. name: how messages call it. escape: the escape character."""
+    """A parsed file. name: how messages call it. escape: the escape character. check: the directive's text."""
 
     name: str
     escape: str
     lines: tuple[Line, ...]
+    check: str = ""
 
 
 def parse(raw: bytes, *, name: str = "Dockerfile") -> Dockerfile:
@@ -71,7 +76,7 @@ def parse(raw: bytes, *, name: str = "Dockerfile") -> Dockerfile:
     lines = tuple(_Lines(source, escape, name).read())
     if not lines:
         raise InvalidInput("file with no instructions", where=name, hint="start it with FROM IMAGE")
-    return Dockerfile(name=name, escape=escape, lines=lines)
+    return Dockerfile(name=name, escape=escape, lines=lines, check=directives.get("check", ""))
 
 
 def _directives(source: list[str], name: str) -> dict[str, str]:
@@ -97,19 +102,33 @@ class _Lines:
     def __init__(self, source: list[str], escape: str, name: str) -> None:
         self.source, self.escape, self.name = source, escape, name
         self.position = 0  # index of the next physical line
+        self.hollow = False
+        self.comment = ""
 
     def read(self) -> Iterator[Line]:
         while self.position < len(self.source):
             number = self.position + 1
             line = self.take().lstrip(BLANKS)
             if not line or line.startswith("#"):
+                self.comment = line.removeprefix("#").strip()
                 continue
+            self.hollow = False
             text = self._continued(line)
             keyword, rest = first(text)
             if keyword:
                 where = f"{self.name}:{number}"
                 heredocs = tuple(self._heredocs(keyword, rest, where))
-                yield Line(keyword=keyword.upper(), rest=rest, number=number, heredocs=heredocs)
+                yield Line(
+                    keyword=keyword.upper(),
+                    rest=rest,
+                    number=number,
+                    heredocs=heredocs,
+                    word=keyword,
+                    last=self.position,
+                    hollow=self.hollow,
+                    comment=self.comment,
+                )
+            self.comment = ""
 
     def take(self) -> str:
         self.position += 1
@@ -121,6 +140,7 @@ class _Lines:
         while more and self.position < len(self.source):
             line = self.take()
             if not line.strip(BLANKS) or line.lstrip(BLANKS).startswith("#"):
+                self.hollow |= not line.strip(BLANKS)
                 continue
             part, more = self._cut(line)
             text += part

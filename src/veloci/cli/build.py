@@ -8,6 +8,8 @@ from veloci.errors import InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from veloci.build.lint import Warning
+    from veloci.cli.build_display import Display
     from veloci.engine.build_output import Output
     from veloci.image.image import Image
 
@@ -20,6 +22,7 @@ def build(
     *,
     tag: tuple[str, ...] = (),
     file: str = "",
+    check: bool = False,
     build_arg: tuple[str, ...] = (),
     build_context: tuple[str, ...] = (),
     target: str = "",
@@ -53,6 +56,7 @@ def build(
 
     -t, --tag NAME         name the image; may be repeated
     -f, --file FILE        the Dockerfile (default CONTEXT/Dockerfile), - for standard input
+    --check                look at the Dockerfile alone and say what in it is seldom meant
     --build-arg NAME=VALUE  set an ARG; NAME alone takes it from the environment; may be repeated
     --build-context NAME=CONTEXT  what FROM NAME and --from=NAME mean: a directory, a repository, an address,
                            docker-image://IMAGE or oci-layout://DIRECTORY[:TAG]; may be repeated
@@ -120,8 +124,14 @@ def build(
     quiet = quiet or progress == "quiet"
     if progress == "auto":
         progress = os.environ.get("BUILDKIT_PROGRESS") or progress
-    with display("quiet" if quiet else progress) as shown:
-        image = Engine().builds.build(request, shown, warn=lambda text: shown.line(f"[Warning] {text}"))
+    warnings: list[Warning] = []
+    with display("quiet" if quiet or check else progress) as shown:
+        if check:
+            return _checked(*Engine().builds.check(request, shown))
+        builds, warn = Engine().builds, lambda text: shown.line(f"[Warning] {text}")
+        image = builds.build(request, shown, warn=warn, lint=warnings.extend)
+    if warnings:
+        _summarized(warnings, shown)
     if iidfile:
         _write(iidfile, image.id.encode())
     if metadata_file:
@@ -129,6 +139,30 @@ def build(
     if quiet:
         print(image.id)
     return 0
+
+
+def _checked(warnings: list[Warning], source: list[str], name: str) -> int:
+    """Print the warnings with their lines, as buildx does. Returns 1 if there are any."""
+    from veloci.build.lint import shown
+    from veloci.cli.output import show
+
+    if not warnings:
+        show("Check complete, no warnings found.\n")
+        return 0
+    count = "1 warning has" if len(warnings) == 1 else f"{len(warnings)} warnings have"
+    texts = [shown(one, source, name) for one in warnings]
+    show("\n".join([f"Check complete, {count} been found!", *(f"\n{text}" for text in texts), ""]))
+    return 1
+
+
+def _summarized(warnings: list[Warning], shown: Display) -> None:
+    count = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    for text in (
+        "",
+        f" {count} found (use veloci build --check to expand):",
+        *(f" - {one.short()}" for one in warnings),
+    ):
+        shown.line(text)
 
 
 def _outputs(given: tuple[str, ...], *, push: bool, load: bool) -> tuple[Output, ...]:

@@ -9,6 +9,8 @@ from veloci.build.cache import Cache, remove
 from veloci.build.download import Downloads
 from veloci.build.execute import Build, Options, Parts
 from veloci.build.graph import context_name, graph
+from veloci.build.lint import Base
+from veloci.build.lint import lint as linted
 from veloci.build.parse import parse
 from veloci.engine import build_cache, build_output
 from veloci.engine.build_agent import Agents
@@ -16,6 +18,7 @@ from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is
 from veloci.engine.build_context import Contexts
 from veloci.engine.build_output import Output
 from veloci.engine.build_step import Running, step
+from veloci.errors import InvalidInput, VelociError
 from veloci.image.assemble import assemble
 from veloci.image.image import Image
 from veloci.spec import platform as platforms
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from veloci.build.context import Tree
     from veloci.build.execute import Progress, Transfers
     from veloci.build.graph import Graph
+    from veloci.build.lint import Warning
     from veloci.engine.build_context import Opened
     from veloci.engine.engine import Engine
     from veloci.spec.image import Descriptor
@@ -78,10 +82,18 @@ class Builds:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def build(self, request: Request, progress: Progress, *, warn: Callable[[str], None]) -> Image:
+    def build(
+        self,
+        request: Request,
+        progress: Progress,
+        *,
+        warn: Callable[[str], None],
+        lint: Callable[[list[Warning]], None] = lambda _warnings: None,
+    ) -> Image:
         """Build an image, and give it to the outputs; stored under its names if one of them is the store.
 
-        warn: told what is odd but no failure. Raises VelociError; a mistake in the Dockerfile has file and line.
+        warn: told what is odd but no failure; lint: of what the Dockerfile's author seldom means. Raises
+        VelociError; a mistake in the Dockerfile has file and line.
         """
         names = [*request.tags, *(name for output in request.outputs for name in output.names)]
         tags = [Reference.parse(name).with_default_tag() for name in names]
@@ -97,7 +109,7 @@ class Builds:
             contexts = self._contexts(request, cache, token, progress)
             found = contexts.main(request.context, request.file)
             stack.callback(found.tree.close)
-            outline = _outline(found, request, platform, warn)
+            outline = self._outline(found, request, platform, warn, lint)
             named = {
                 context_name(name): stack.enter_context(contexts.named(name, text))
                 for name, text in request.contexts.items()
@@ -107,6 +119,58 @@ class Builds:
             build = Build(outline, parts, _options(request), platform=platform, token=token, lease=lease)
             descriptor = self._finish(build, request, tags)
         return Image(engine.store, descriptor)
+
+    def check(self, request: Request, progress: Progress) -> tuple[list[Warning], list[str], str]:
+        """Look at the Dockerfile alone. Returns the warnings, the file's lines, and its name. Raises VelociError."""
+        cache = Cache(f"{self._engine.root}/build")
+        platform = platforms.parse(request.platform) if request.platform else platforms.host()
+        warnings: list[Warning] = []
+        with cache.active(self._forget) as token:
+            found = self._contexts(request, cache, token, progress).main(request.context, request.file)
+            with found.tree:
+                self._outline(found, request, platform, lambda _text: None, warnings.extend, fatal=False)
+        return warnings, found.raw.decode(errors="replace").split("\n"), found.name
+
+    def _outline(
+        self,
+        found: Opened,
+        request: Request,
+        platform: platforms.Platform,
+        warn: Callable[[str], None],
+        lint: Callable[[list[Warning]], None],
+        *,
+        fatal: bool = True,
+    ) -> Graph:
+        dockerfile = parse(found.raw, name=found.name)
+        outline = graph(
+            dockerfile,
+            target=request.target,
+            arguments=request.arguments,
+            platform=platform,
+            host=platforms.host(),
+            contexts=tuple(context_name(name) for name in request.contexts),
+        )
+        outline.needed()
+        if outline.unused:
+            warn(f"one or more build arguments {list(outline.unused)} were not consumed")
+        check = request.arguments.get("BUILDKIT_DOCKERFILE_CHECK", "")
+        warnings, rules = linted(dockerfile, outline, check=check, ignore=found.tree.ignore, base=self._known)
+        lint(warnings)
+        if warnings and rules.fatal and fatal:
+            names = ", ".join(sorted({one.rule for one in warnings}))
+            raise InvalidInput(
+                f"lint violation found for rules: {names}", where=found.name, hint="veloci build --check"
+            )
+        return outline
+
+    def _known(self, name: str) -> Base | None:
+        """What the local store knows of a base image."""
+        try:
+            config = self._engine.images.resolve(name).config
+        except VelociError:
+            return None
+        pairs = (entry.partition("=") for entry in config.config.env)
+        return Base(environment={key: value for key, _, value in pairs}, platform=f"{config.os}/{config.architecture}")
 
     def _contexts(self, request: Request, cache: Cache, token: str, progress: Progress) -> Contexts:
         keep = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
@@ -224,21 +288,6 @@ class _Late:
         """See build.execute.Transfers."""
         self._progress.transfers(self._steps[key]).done(key, text)
         self._progress.done(self._steps[key], 0.0)
-
-
-def _outline(found: Opened, request: Request, platform: platforms.Platform, warn: Callable[[str], None]) -> Graph:
-    outline = graph(
-        parse(found.raw, name=found.name),
-        target=request.target,
-        arguments=request.arguments,
-        platform=platform,
-        host=platforms.host(),
-        contexts=tuple(context_name(name) for name in request.contexts),
-    )
-    outline.needed()
-    if outline.unused:
-        warn(f"one or more build arguments {list(outline.unused)} were not consumed")
-    return outline
 
 
 def _options(request: Request) -> Options:
