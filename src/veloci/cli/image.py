@@ -1,4 +1,4 @@
-"""`veloci image append | flatten | squash | rebase | recompress | convert`: an image's layers changed."""
+"""`veloci image new | append | flatten | squash | rebase | recompress | convert`: an image's layers changed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.transport.edited import Edited
+
+
+def new(place: str, /, *, platform: str | None = None, quiet: bool = False, registry: RegistryOptions) -> int:
+    """Write an image of nothing to PLACE, to begin with; append and config make more of it.
+
+    --platform OS/ARCH    what it is for (default: this machine)
+    -q, --quiet           print nothing
+    """
+    from veloci.cli.surgery import Way
+    from veloci.spec.platform import host, parse
+    from veloci.transport.blank import Blank
+    from veloci.transport.copy import copy
+
+    done = copy(Blank(parse(platform) if platform else host()), Way(registry).destination(place))
+    if not quiet:
+        print(f"{place}: digest: {done.digest} size: {done.size}")
+    return 0
 
 
 def append(

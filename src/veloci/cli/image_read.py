@@ -1,4 +1,4 @@
-"""`veloci image validate | diff | files`: images read in any place, and nothing unpacked."""
+"""`veloci image validate | diff | files | stat | blob`: images read in any place, and nothing unpacked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options ar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veloci.layer.merge import File, Tree
 
 TYPES = {"file": "-", "link": "-", "symlink": "l", "char": "c", "block": "b", "dir": "d", "fifo": "p"}
@@ -138,3 +140,62 @@ def _object(path: bytes, file: File) -> dict[str, object]:
     if file.content:
         found["sha256"] = file.content
     return found
+
+
+def stat(image: str, /, *, json: bool = False, platform: str | None = None, registry: RegistryOptions) -> int:
+    """Show the steps that made an image, and the layer of each, as `umoci stat` does; nothing but documents is read.
+
+    --json                print an object, for programs
+    --platform OS/ARCH    of an index, the image for this platform
+    """
+    from veloci.cli.output import show, size, table, visible
+    from veloci.cli.surgery import Way
+    from veloci.spec.document import dumps
+
+    with Way(registry).opened(image, platform) as opened:
+        draft = opened.draft
+        pairs = list(zip(draft.layers, draft.diff_ids, strict=True))
+    steps: list[dict[str, object]] = []
+    for step in [*draft.history, *({} for _ in pairs)]:
+        if not (step or pairs):
+            break
+        made = None if step.get("empty_layer") or not pairs else pairs.pop(0)
+        found = {"layer": made[0].plain() if made else None, "diff_id": made[1] if made else ""}
+        steps.append({**found, **step})
+    if json:
+        print(dumps({"history": steps}).decode())
+        return 0
+    rows = [_step(step, size, visible) for step in steps]
+    show(table(("LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"), rows))
+    return 0
+
+
+def _step(step: dict[str, object], size: Callable[[int], str], visible: Callable[[str], str]) -> tuple[str, ...]:
+    layer = step["layer"]
+    digest, count = (str(layer["digest"]), size(layer["size"])) if isinstance(layer, dict) else ("<none>", "<none>")
+    return (
+        digest,
+        *(visible(str(step.get(key) or ""))[:60] for key in ("created", "created_by")),
+        count,
+        visible(str(step.get("comment") or "")),
+    )
+
+
+def blob(image: str, digest: str, /, *, registry: RegistryOptions) -> int:
+    """Write a blob of the place that IMAGE names to standard output, checked: of a layer, the bytes as they are kept.
+
+    DIGEST is a layer's or the config's of the image, for an index of any of its images.
+    """
+    import sys
+
+    from veloci.cli.surgery import Way
+    from veloci.layer.stream import Verified
+    from veloci.transport.blobs import listed
+
+    sys.stdout.flush()
+    with Way(registry).source(image) as source:
+        found = listed(source, digest)
+        with source.blob(found) as chunks, Verified(chunks, found.digest, found.size) as checked:
+            for chunk in checked:
+                sys.stdout.buffer.write(chunk)
+    return 0

@@ -6,24 +6,23 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidelines-
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from stat import S_ISDIR, S_ISREG
 from tempfile import TemporaryFile
 
 from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 from veloci.layer.apply import apply
 from veloci.layer.diff import Status, Walk, chunked
-from veloci.layer.stream import CHUNK, Hashed, Verified, compressed, decompressed
+from veloci.layer.stream import Hashed, Verified, compressed, decompressed
 from veloci.layer.write import END
 from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec.document import dumps
 from veloci.spec.image import Descriptor, Manifest
-from veloci.transport.place import Place
+from veloci.transport.place import Place, given, kept, pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from veloci.spec.digest import Digest
@@ -104,12 +103,12 @@ class Artifact(Place):
     def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
         """See Source."""
         if descriptor.digest in self._small:
-            return _given(self._small[descriptor.digest][start:])
-        return _read(self._files[descriptor.digest], start)
+            return given(self._small[descriptor.digest], start)
+        return kept(self._files[descriptor.digest], start)
 
     def _keep(self, path: str, file: int, media_type: str) -> Descriptor:
         """Take an open regular file as a blob."""
-        hashed = Hashed(_pieces(file, 0))
+        hashed = Hashed(pieces(file, 0))
         try:
             for _chunk in hashed:
                 pass
@@ -199,19 +198,3 @@ def _tar(root: int, title: bytes) -> Iterator[bytes]:
     yield walk.directory(title + b"/", Status(root, b"."))
     yield from walk.inside(title + b"/", root, None)
     yield END
-
-
-@contextmanager
-def _given(data: bytes) -> Generator[Iterator[bytes]]:
-    yield iter((data,))
-
-
-@contextmanager
-def _read(file: int, start: int) -> Generator[Iterator[bytes]]:
-    yield _pieces(file, start)
-
-
-def _pieces(file: int, at: int) -> Iterator[bytes]:
-    while chunk := os.pread(file, CHUNK, at):
-        yield chunk
-        at += len(chunk)

@@ -8,10 +8,10 @@ from tempfile import TemporaryFile
 
 from veloci.errors import HostError, NotFound
 from veloci.image.draft import Draft
-from veloci.layer.stream import CHUNK, Hashed, compressed
+from veloci.layer.stream import Hashed, compressed
 from veloci.spec import media
 from veloci.spec.image import Descriptor, Manifest
-from veloci.transport.place import Place
+from veloci.transport.place import Place, given, kept
 from veloci.transport.select import select, small
 
 TYPE_CHECKING = False
@@ -56,9 +56,9 @@ class Edited(Place):
         """See Source."""
         digest = descriptor.digest
         if digest in self._documents:
-            return _given(self._documents[digest][start:])
+            return given(self._documents[digest], start)
         if digest in self._files:
-            return _read(self._files[digest], start)
+            return kept(self._files[digest], start)
         return self._sources.get(digest, self.base).blob(descriptor, start)
 
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
@@ -97,22 +97,6 @@ def edited(source: Source, platform: Platform | None = None) -> Edited:
     Raises NotFound, InvalidInput.
     """
     return Edited(source, *select(source, *source.manifest(), platform))
-
-
-@contextmanager
-def _given(data: bytes) -> Generator[Iterator[bytes]]:
-    yield iter((data,))
-
-
-@contextmanager
-def _read(file: int, start: int) -> Generator[Iterator[bytes]]:
-    yield _pieces(file, start)
-
-
-def _pieces(file: int, at: int) -> Iterator[bytes]:
-    while chunk := os.pread(file, CHUNK, at):
-        yield chunk
-        at += len(chunk)
 
 
 def layer_tar(source: Source, layer: Descriptor, diff_id: Digest) -> Chunks:

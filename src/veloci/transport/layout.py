@@ -6,8 +6,8 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from fcntl import LOCK_EX, flock
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_SH, flock
 
 from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.layer.stream import Hashed, Verified
@@ -19,7 +19,7 @@ from veloci.transport.tar import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from typing import Any
 
     from veloci.spec.digest import Digest
@@ -96,10 +96,26 @@ class LayoutFolder(Place):
         """more: further names that the image gets."""
         self.path, self._refs = path, (name, *more)
         self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
+        self._held = -1
+
+    def __exit__(self, *_: object) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    def _hold(self) -> None:
+        """Keep a collection of garbage away until the image is whole."""
+        if self._held < 0:
+            os.makedirs(f"{self.path}/blobs", exist_ok=True)
+            self._held = os.open(f"{self.path}/blobs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flock(self._held, LOCK_SH)
 
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
         path = f"{self.path}/{_path(descriptor.digest)}"
+        if not os.path.isfile(path):
+            return False
+        self._hold()
         return os.path.isfile(path) and os.path.getsize(path) == descriptor.size
 
     def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
@@ -125,27 +141,15 @@ class LayoutFolder(Place):
         self.put_manifest(descriptor, raw)
         if not os.path.exists(f"{self.path}/oci-layout"):
             stored(self.path, (LAYOUT,), lambda: "oci-layout")
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            flock(directory, LOCK_EX)  # one writer of index.json at a time
-            index = self._index()
+        with index_changed(self.path) as index:
             for name in self._refs:
-                index = indexed(index, descriptor, name)
-            stored(self.path, (dumps(index),), lambda: "index.json")
-        finally:
-            os.close(directory)
-
-    def _index(self) -> dict[str, Any]:
-        try:
-            with open(f"{self.path}/index.json", "rb") as file:
-                raw = file.read()
-        except FileNotFoundError:
-            return {}
-        Index.decode(raw, name=f"{self.path}/index.json")
-        found: dict[str, Any] = loads(raw)
-        return found
+                index.update(indexed(index, descriptor, name))
 
     def _store(self, chunks: Iterable[bytes], digest: Callable[[], Digest]) -> None:
+        try:
+            self._hold()
+        except OSError as error:
+            raise HostError("write", error, where=self.path) from error
         stored(self.path, chunks, lambda: _path(digest()))
 
 
@@ -203,6 +207,29 @@ def check_version(raw: bytes, where: str) -> None:
     version = Layout.decode(raw, name=name).image_layout_version
     if version.partition(".")[0] != "1":
         raise Unsupported(f"image layouts of version {version} are unknown", where=name)
+
+
+@contextmanager
+def index_changed(path: str) -> Generator[dict[str, Any]]:
+    """The index.json of the layout at `path` as a JSON object; what it is at the block's end is written.
+
+    One at a time. Raises InvalidInput, HostError.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flock(directory, LOCK_EX)
+        try:
+            with open(f"{path}/index.json", "rb") as file:
+                raw = file.read()
+        except FileNotFoundError:
+            index: dict[str, Any] = {}
+        else:
+            Index.decode(raw, name=f"{path}/index.json")
+            index = loads(raw)
+        yield index
+        stored(path, (dumps(index),), lambda: "index.json")
+    finally:
+        os.close(directory)
 
 
 def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> None:

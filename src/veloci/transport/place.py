@@ -5,9 +5,13 @@ A place is a context manager: what it opened is closed, what it began and did no
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+CHUNK = 1 << 20  # bytes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Protocol, Self, TypeAlias
 
@@ -138,3 +142,24 @@ def drain(chunks: Iterable[bytes]) -> None:
     """Read to the end."""
     for _chunk in chunks:
         pass
+
+
+@contextmanager
+def given(data: bytes, start: int = 0) -> Generator[Iterator[bytes]]:
+    """Bytes as the blob that they are."""
+    yield iter((data[start:],))
+
+
+@contextmanager
+def kept(file: int, start: int = 0) -> Generator[Iterator[bytes]]:
+    """An open file as the blob that it holds; it stays open."""
+    yield pieces(file, start)
+
+
+def pieces(file: int, at: int) -> Iterator[bytes]:
+    """An open file's bytes from byte `at` on. Raises OSError."""
+    import os
+
+    while chunk := os.pread(file, CHUNK, at):
+        yield chunk
+        at += len(chunk)
