@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from peers import Built, Scripted, Serving, digest, veloci
+from peers import Built, Scripted, Serving, digest, tar, veloci
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_goes_wrong_is_one_line(built, registry, tmp_path):
         (("load", "-i", f"{tmp_path}/none"), f"veloci: {tmp_path}/none: no such file\n"),
         (("load", "-i", __file__), f"veloci: {__file__}: not a tar file: "),
         (("copy", "--format", "zip", "a", "b"), "veloci: --format: 'zip' is no image format\n  try: oci or docker\n"),
-        (("copy", "--src-creds", "me", "a", "b"), "veloci: --src-creds: credentials are written NAME:PASSWORD\n"),
+        (("copy", "--src-creds", "me", "docker://127.0.0.1:1/a", "b"), "veloci: --src-creds: credentials are written NAME:PASSWORD\n"),
         (("copy", "--all", "--platform", "arm64", "a", "b"), "veloci: --platform: takes one image, --all takes all\n  try: leave one of them out\n"),
     ):  # fmt: skip
         assert failed(*words).startswith(message), words
@@ -193,3 +193,35 @@ def test_short_names_are_found_where_registries_conf_says(built, registry, tmp_p
         f"veloci: {registry}/short/app:v0: registry {registry} is blocked in registries.conf\n"
         "  try: choose another registry\n"
     )
+
+
+def test_a_push_goes_on_where_the_last_one_stopped(tmp_path, roots, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    built = Built(tmp_path / "layout", [tar({"a": os.urandom(600_000)})])
+    veloci("copy", "-q", f"oci:{built.path}:v0", "app:v0")
+    got, offsets, state = bytearray(), [], {"up": False}
+
+    def stops(request):
+        where = {"Location": f"/v2/app/blobs/uploads/{digest(built.layers[0])[7:] if got else 1}"}
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        if request.command == "HEAD":
+            return request.reply(404)
+        if request.command == "PATCH":
+            offsets.append(len(got))
+            got.extend(request.body if state["up"] else request.body[:250_000])
+            return request.reply(202, **where) if state["up"] else request.cut()
+        if request.command == "GET":
+            return request.reply(204, Range=f"0-{len(got) - 1}", **where) if state["up"] else request.reply(403)
+        return request.reply(202 if request.command == "POST" else 201, **where)
+
+    with Scripted(stops) as server:
+        name = f"{server.address}/app:v0"
+        veloci("tag", "app:v0", name)
+        assert failed("push", name).endswith(
+            f"{server.address} denied it: forbidden\n  try: veloci login {server.address}\n"
+        )
+        state["up"] = True
+        assert f"{digest(built.layers[0])[7:19]}: Pushed" in veloci("push", name)
+    assert (offsets, bytes(got)) == ([0, 250_000], built.layers[0])
+    assert not list((tmp_path / "data/uploads").iterdir())
