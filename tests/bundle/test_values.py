@@ -105,6 +105,17 @@ def test_no_mount(text, message):
     assert str(failure.value) == f"--mount: {text!r}: {message}"
 
 
+@pytest.mark.parametrize("path", ["/proc", "//proc/.", "/proc/sys", "/proc/self/attr", "/sys/../proc/x"])
+def test_nothing_is_mounted_inside_proc(path):
+    with pytest.raises(InvalidInput, match="cannot be mounted because it is inside /proc"):
+        values.place(path, "--volume")
+
+
+def test_but_what_lxcfs_offers():
+    assert values.place("/proc/cpuinfo/", "--volume") == "/proc/cpuinfo"
+    assert values.place("/process", "--volume") == "/process"
+
+
 def test_a_tmpfs_takes_the_file_system_s_options_alone():
     assert values.tmpfs("/t:exec,size=1m")["options"] == ["nosuid", "nodev", "exec", "size=1m"]
     with pytest.raises(InvalidInput, match="unknown option 'fast'"):

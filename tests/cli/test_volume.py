@@ -171,6 +171,20 @@ def test_volumes_are_listed_shown_and_chosen(box, image):
     assert done.stderr.splitlines()[0] == "veloci: 'a/b' is not a volume's name"
 
 
+def test_an_image_s_volumes_are_paths_in_the_container_and_nothing_else(box, image):
+    words = "/a:/b", "../../c", "/data"
+    box.ok("import", "--change", "VOLUME " + json.dumps(words), box.path / "image.tar", "odd")
+    mounts = run(box, "odd", "busybox", "awk", "$4 ~ /volumes.*_data/ { print $5 }", "/proc/self/mountinfo")
+    assert sorted(mounts.splitlines()) == ["/a:/b", "/c", "/data"]
+    box.ok("import", "--change", "VOLUME /proc/sys", box.path / "image.tar", "bad")
+    for words in (["bad"], ["-v", "/tmp:/proc/sys", image], ["--tmpfs", "/proc", image]):
+        done = box.veloci("run", "--rm", "--network", "none", *words, "true")
+        assert done.returncode == 125
+        assert "cannot be mounted because it is inside /proc" in done.stderr
+    assert box.ok("ps", "-aq") == ""
+    assert run(box, "-v", "/proc:/proc", image, "echo", "fine") == "fine\n"
+
+
 def test_prune_asks_first(box):
     box.ok("volume", "create", "named")
     done = box.veloci("volume", "prune", "-a", input="n\n")

@@ -18,6 +18,13 @@ _TMPFS = (
     "rw ro exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime relatime norelatime "
     "strictatime nostrictatime size mode uid gid nr_inodes nr_blocks mpol huge"
 ).split()
+_PROC = tuple(
+    "/proc/" + name
+    for name in (
+        "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo net/dev sys/kernel/ns_last_pid "
+        "sys/crypto/fips_enabled"
+    ).split()
+)
 _SPELLINGS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable")
 
@@ -314,6 +321,17 @@ def security(texts: Iterable[str], where: str = "--security-opt") -> dict[str, s
         else:
             known = "no-new-privileges seccomp=… apparmor=… label=… systempaths=unconfined"
             raise InvalidInput(f"invalid security option {text!r}", where=where, hint=known)
+    return found
+
+
+def place(path: str, where: str) -> str:
+    """A mount's place in the container in its shortest form; inside /proc only what a file system like lxcfs offers.
+
+    What stands there is read and written for security's sake by whoever enters the container (CVE-2019-19921).
+    """
+    found = _destination(path, path, where)
+    if found == "/proc" or (found.startswith("/proc/") and found not in _PROC):
+        raise InvalidInput(f"{found} cannot be mounted because it is inside /proc", where=where)
     return found
 
 

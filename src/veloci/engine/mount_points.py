@@ -63,6 +63,8 @@ class Wanted:
             if each["destination"] in seen:
                 raise InvalidInput(f"duplicate mount point: {each['destination']}", where="--volume")
             seen.add(each["destination"])
+            if (each["source"], each["destination"]) != ("/proc", "/proc"):
+                values.place(each["destination"], "--volume")
             if {"z", "Z"} & {*each["options"]} and os.path.exists("/sys/fs/selinux/enforce"):
                 raise Unsupported("files are not relabelled for SELinux", where="--volume", hint="chcon -R")
         for each in self.long:
@@ -87,7 +89,7 @@ class Wanted:
         for each in self.memory:
             found[each["destination"]] = Point.convert(each)
         for path in image:
-            place = values.volume(path, "config.Volumes of the image")["destination"]
+            place = values.place("/" + path, "config.Volumes of the image")
             if place not in found:
                 found[place] = _volume({"source": "", "destination": place, "options": []}, id, engine.volumes)
         return list(found.values())
