@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import veloci
 from veloci.cli.main import ALIASES, COMMANDS
 from veloci.cli.options import Usage
 
+HERE = Path(__file__).parent
 ROOT = Path(veloci.__path__[0])
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -81,6 +83,17 @@ def test_help_begins_with_a_sentence(name):
     first = inspect.getdoc(usage(name).command).splitlines()[0]
     assert first[0].isupper()
     assert first.endswith(".")
+
+
+@pytest.mark.parametrize("page", ["docs/status.md", "README.md", "CHANGELOG.md"])
+def test_the_tests_that_a_page_names_are_there(page):
+    text = (HERE.parent / page).read_text()
+    missing = []
+    for path, name in re.findall(r"(tests/[a-z0-9_/]+\.py)(?:::(\w+))?", text):
+        file = HERE.parent / path
+        if not file.exists() or f"def {name}" not in file.read_text():
+            missing.append(f"{path}::{name}")
+    assert missing == []
 
 
 def test_aliases_lead_to_commands():
