@@ -98,3 +98,27 @@ def test_the_tests_that_a_page_names_are_there(page):
 
 def test_aliases_lead_to_commands():
     assert {target for target in ALIASES.values() if target not in COMMANDS} == set()
+
+
+def commands_in(path):
+    """Every `veloci …` that a page writes as code."""
+    for text in re.findall(r"`(veloci [^`]*)`", path.read_text()):
+        words = text.replace("…", "").split()[1:]
+        name = next(
+            (" ".join(words[:size]) for size in (2, 1) if " ".join(words[:size]) in {*COMMANDS, *ALIASES}), None
+        )
+        yield text, ALIASES.get(name, name), words
+
+
+@pytest.mark.parametrize("page", ["images.md"])
+def test_a_page_names_commands_and_options_that_there_are(page):
+    found = list(commands_in(ROOT.parents[1] / "docs" / page))
+    assert len(found) > 40
+    assert [text for text, name, _ in found if name is None] == []
+    wrong = [
+        (text, word)
+        for text, name, words in found
+        for word in words
+        if word.startswith("-") and word.rstrip(",:") not in usage(name).flags
+    ]
+    assert wrong == []
