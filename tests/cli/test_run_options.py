@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import pytest
+from peers import Serving
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
 
@@ -306,6 +307,29 @@ def test_streams_are_chosen(box):
         1,
         "veloci: conflicting options: cannot specify both --attach and --detach\n",
     )
+
+
+def test_an_image_that_is_not_here_is_pulled_as_the_policy_says(box):
+    with Serving(box.path / "registry") as (address, _):
+        name = f"{address}/small"
+        box.ok("tag", "bb", name)
+        box.ok("push", "-q", name)
+        box.ok("rmi", name)
+        words = ("--rm", "--network", "none", name, "echo", "hi")
+        done = box.veloci("run", "--pull", "never", *words)
+        assert (done.returncode, done.stdout) == (125, "")
+        done = box.veloci("run", *words)
+        assert done.stdout == "hi\n"
+        assert done.stderr.splitlines()[0] == f"Unable to find image '{name}:latest' locally"
+        assert done.stderr.splitlines()[1].endswith(": Already exists")
+        done = box.veloci("run", "--pull", "always", *words)
+        assert (done.stdout, "Unable" in done.stderr) == ("hi\n", False)
+        box.ok("rmi", name)
+        done = box.veloci("run", "-q", *words)
+        assert (done.stdout, done.stderr) == ("hi\n", "")
+    done = box.veloci("run", "--pull", "always", *words)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert box.ok("ps", "-aq") == ""
 
 
 def test_the_id_file_is_written_once(box, tmp_path):

@@ -117,7 +117,7 @@ def _created(
         _write(cidfile, "", "x")  # before there is a container that nobody could name
     engine = Engine(forks=True)
     try:
-        with _Pull(image, quiet=quiet) as pull:
+        with _Pull(image, quiet=quiet, missing=options.pull != "always") as pull:
             id = engine.containers.create(image, command, options, stdin_once=stdin_once, progress=pull)
     except BaseException:
         if cidfile:
@@ -131,8 +131,9 @@ def _created(
 class _Pull:
     """Tells of a pull, once there is one: most containers' images are here, and bars cost an import."""
 
-    def __init__(self, image: str, *, quiet: bool) -> None:
-        self._image, self._quiet = image, quiet
+    def __init__(self, image: str, *, quiet: bool, missing: bool) -> None:
+        """missing: it is pulled because it is not here."""
+        self._image, self._quiet, self._missing = image, quiet, missing
         self._told: Progress | None = None
         self._lock = allocate_lock()  # layers are pulled in parallel
 
@@ -150,11 +151,12 @@ class _Pull:
     def _begin(self) -> Progress:
         import sys
 
-        from veloci.cli.main import escaped
         from veloci.cli.progress import progress
+        from veloci.spec.reference import Reference
 
-        if not self._quiet:
-            print(f"Unable to find image '{escaped(self._image)}' locally", file=sys.stderr)
+        if self._missing and not self._quiet:
+            name = Reference.parse(self._image).with_default_tag().familiar()
+            print(f"Unable to find image '{name}' locally", file=sys.stderr)
         self._told = progress(quiet=self._quiet, stream=sys.stderr)
         self._told.__enter__()
         return self._told
