@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PYTHONS := python3.11 python3.12 python3.13
 
-.PHONY: demo test test-vm lint bench venv peers clean
+.PHONY: demo test test-all test-vm lint bench venv peers clean
 
 demo: venv       ## the whole path, from a Dockerfile to curl
 	scripts/apt-need demo
@@ -11,6 +12,12 @@ demo: venv       ## the whole path, from a Dockerfile to curl
 
 test: lint peers ## lint, types, import contracts, and every test on the real kernel
 	$(BIN)/python -m pytest $(TESTS)
+
+test-all:        ## make test with each Python that is here (PYTHONS="python3.12 ..."), in an environment for each
+	set -e; for python in $(PYTHONS); do \
+	  command -v $$python > /dev/null || { echo "test-all: no $$python here"; continue; }; \
+	  $(MAKE) test PYTHON=$$python VENV=.venv-$$python; \
+	done
 
 test-vm: venv    ## the runtime in a virtual machine: cgroup v2 alone, an older kernel (CGROUPS=v1 or hybrid; TESTS=...)
 	scripts/apt-need vm

@@ -56,7 +56,9 @@ def options(known):
         if line.startswith("-"):
             left, _, text = line.partition("  ")
             words = left.replace("=", " ").split()
-            names = [word.rstrip(",") for word in words if word.startswith("-")]
+            names = [word.rstrip(",") for word in words if word.startswith("-") and word != "-"]
+            if not names:  # of the text: `-` is a stream
+                continue
             yield names, words[len(names) :], text.strip()
 
 
