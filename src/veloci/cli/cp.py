@@ -23,9 +23,9 @@ def cp(
 ) -> int:
     """Copy files between a container and this host: CONTAINER:PATH to PATH, or PATH to CONTAINER:PATH.
 
-    - as the host's path is a tar, written to standard output or read from standard input. A directory is copied
-    as a whole; with /. at its end, what is in it. A container need not run. Files in a container keep their
-    owners' numbers; files here become ours.
+    The host's path may be -, a tar that is written to standard output or read from standard input. A directory
+    is copied as a whole; with /. at its end, what is in it. A container need not run. Files in a container keep
+    their owners' numbers; files here become ours.
 
     -a, --archive      here, too, they keep their owners' numbers
     -L, --follow-link  copy what a symlink leads to
