@@ -284,3 +284,15 @@ def test_old_records_are_swept(tmp_path):
         assert record.address == ""
         record.done()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_cut_twice_goes_in_parts(monkeypatch):
+    from veloci.registry import upload
+
+    monkeypatch.setattr(upload, "PART", 300_000)
+    monkeypatch.setattr(upload, "LEAST", 100_000)
+    taken = Uploads(take=lambda size: size if size <= 300_000 else 0)
+    with Scripted(taken) as server:
+        repository(server.address).upload(BLOB, opened())
+    assert taken.got == DATA
+    assert [size for _, size in taken.parts] == [len(DATA)] * 2 + [300_000] * 3 + [len(DATA) - 900_000]

@@ -99,6 +99,9 @@ def _described(place: Source, platform: str | None, reference: Reference | None,
     from veloci.transport.registry import RegistryPlace
 
     manifest, raw = _config(place, platform)
+    if manifest.config.media_type not in media.CONFIGS:
+        kind = manifest.artifact_type or manifest.config.media_type
+        raise InvalidInput(f"it is an artifact, {kind}", where=place.name, hint="--raw shows its manifest")
     config = ImageConfig.decode(raw, name=f"config {manifest.config.digest}")
     inner = config.config
     listed = list(place.repository.tags()) if tags and isinstance(place, RegistryPlace) else []

@@ -55,7 +55,7 @@ def pull(
         reference, tags = first(
             candidates, lambda candidate: (candidate, list(Repository(candidate, session=session).tags()))
         )
-        done = [_one(engine, session, reference.replace(tag=tag), platform, quiet=quiet) for tag in tags]
+        done = [_one(engine, session, Reference.parse(f"{reference}:{tag}"), platform, quiet=quiet) for tag in tags]
         changed = any(done)
     shown = reference if all_tags else reference.with_default_tag()
     if not quiet:

@@ -6,6 +6,7 @@ without taking credentials to another origin; bounds documents; times out on sta
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from contextlib import contextmanager
 from random import uniform
 from time import sleep
@@ -82,6 +83,7 @@ class Session:
         self._inner: dict[str, bool] = {}
         self._auths: dict[tuple[str, str], Auth] = {}
         self._warned: set[str] = set()
+        self._lock = allocate_lock()  # of _auths
 
     @property
     def configuration(self) -> Configuration:
@@ -128,16 +130,17 @@ class Session:
     def auth(self, endpoint: Endpoint) -> Auth:
         """What is known of us at an endpoint."""
         key = endpoint.registry, endpoint.repository
-        if key not in self._auths:
-            credentials = None if endpoint.mirror else self._given
-            stored = credentials is None
-            if stored:
-                from veloci.registry.credentials import find
+        with self._lock:
+            if key not in self._auths:
+                credentials = None if endpoint.mirror else self._given
+                stored = credentials is None
+                if stored:
+                    from veloci.registry.credentials import find
 
-                credentials = find(*key, authfile=self._authfile, helpers=self.configuration.helpers)
-            origin = self.origin(endpoint.registry, insecure=endpoint.insecure)
-            self._auths[key] = Auth(origin, credentials, self._asker(origin), stored=stored, warn=self.warn)
-        return self._auths[key]
+                    credentials = find(*key, authfile=self._authfile, helpers=self.configuration.helpers)
+                origin = self.origin(endpoint.registry, insecure=endpoint.insecure)
+                self._auths[key] = Auth(origin, credentials, self._asker(origin), stored=stored, warn=self.warn)
+            return self._auths[key]
 
     def login(self, endpoint: Endpoint, credentials: Credentials) -> Auth:
         """As `auth`, for credentials that are to be checked; its `identity` is then the token to keep instead."""

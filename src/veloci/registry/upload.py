@@ -155,6 +155,8 @@ class _Upload:
             except (HTTPError, _Refused) as error:
                 failures += 1
                 self._pause(error, failures)
+                if failures > 1 and not self._part:  # somebody on the way may not let so much pass at once
+                    self._part = max(PART, self._least)
                 self.ask()
             failures = 0 if self.at > before else failures
 

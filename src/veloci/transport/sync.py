@@ -44,7 +44,7 @@ class Wanted:
         fits = self._fits
         if fits is None:
             return [_exactly(self.repository, each) for each in dict.fromkeys(self._exact)]
-        return [self.repository.replace(tag=tag) for tag in tags(self.repository) if fits(tag)]
+        return [_exactly(self.repository, tag) for tag in tags(self.repository) if fits(tag)]
 
 
 class Origin:
@@ -62,7 +62,8 @@ class Origin:
 
 
 def _exactly(repository: Reference, text: str) -> Reference:
-    return repository.replace(digest=text) if digests.valid(text) else repository.replace(tag=text)
+    """The image with a tag or digest; a registry may list anything for a tag. Raises InvalidInput."""
+    return Reference.parse(f"{repository}{'@' if digests.valid(text) else ':'}{text}")
 
 
 def read(path: str) -> list[Origin]:
@@ -141,7 +142,7 @@ def _repository(
         _fits(wanted, list, where, "an array of tags and digests")
         for each in wanted:
             _fits(each, str, where, "a tag or a digest")
-            Reference.parse(f"{repository}{'@' if digests.valid(each) else ':'}{each}")
+            _exactly(repository, each)
     except InvalidInput as error:
         raise InvalidInput(str(error.args[0]), where=error.where or where, hint=error.hint) from None
     return Wanted(repository, tuple(wanted), None if wanted else lambda _tag: True)
