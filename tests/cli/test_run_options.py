@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 
 import pytest
@@ -20,9 +22,9 @@ REFUSED = {
     "--security-opt seccomp=/nope": "--security-opt seccomp: /nope: No such file or directory",
     "--uts host -h x": "conflicting options: hostname and the UTS mode",
     "--userns keep-id": "--userns: no user namespace 'keep-id'",
-    "--pid foo": "--pid: 'foo' is not a pid namespace",
+    "--pid foo": "--pid: 'foo' names no namespace",
     "--pid container:nope": "no such container: nope",
-    "--ipc container:x": "--ipc: 'container:x' is not a ipc namespace",
+    "--ipc mine": "--ipc: 'mine' names no namespace",
     "--restart always": "conflicting options: cannot specify both --restart and --rm",
     "--pull sometimes": "--pull: invalid pull option: 'sometimes'",
     "--stop-signal FOO": "--stop-signal: unknown signal 'FOO'",
@@ -226,6 +228,37 @@ def test_a_namespace_is_joined_where_its_container_is_now(box):
         "veloci: cannot join the network namespace of a container that is not running: first",
         "  try: veloci start first",
     ]
+
+
+@pytest.mark.parametrize("runtime", ["veloci", "runc"])
+def test_memory_is_shared_with_a_container_that_was_made_for_it(box, runtime):
+    if not shutil.which(runtime) and runtime != "veloci":
+        pytest.skip(f"this host lacks {runtime}")
+    box.started("--name", "first", "--ipc", "shareable", "--shm-size", "2m", "bb", "sleep", "60")
+    shared = ("--runtime", runtime, "--ipc", "container:first")
+    assert said(box, *shared, "--", "sh", "-c", "echo word > /dev/shm/file; busybox readlink /proc/self/ns/ipc") == (
+        box.ok("exec", "first", "busybox", "readlink", "/proc/self/ns/ipc")
+    )
+    assert box.ok("exec", "first", "cat", "/dev/shm/file") == "word\n"
+    assert said(box, *shared, "--", "busybox", "df", "/dev/shm").split()[8] == "2048"
+    with open("/proc/self/mountinfo") as file:
+        assert str(box.path) not in file.read()
+    box.started("--name", "closed", "bb", "sleep", "60")
+    message = "container closed does not share its IPC namespace"
+    assert refused(box, "--ipc", "container:closed") == message
+
+
+def test_a_container_that_starts_again_joins_anew(box):
+    box.started("--name", "first", "--ipc", "shareable", "bb", "sleep", "60")
+    names = ("--pid", "container:first", "--ipc", "container:first", "--network", "container:first")
+    box.started("--name", "second", "--restart", "always", *names[2:], "bb", "sleep", "60")
+    look = ("sh", "-c", "busybox readlink /proc/self/ns/net; busybox readlink /proc/self/ns/ipc")
+    box.ok("restart", "-t", "0", "first")
+    theirs = box.ok("exec", "first", *look)
+    assert box.ok("exec", "second", *look) != theirs
+    os.kill(int(box.show("second", "{{.State.Pid}}")), signal.SIGKILL)
+    box.until("second", "{{.RestartCount}}", "1")
+    assert box.ok("exec", "second", *look) == theirs
 
 
 def test_a_network_namespace_by_its_path(box):

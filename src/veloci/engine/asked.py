@@ -95,7 +95,7 @@ def labels(wanted: RunOptions) -> dict[str, str]:
 def joined(wanted: RunOptions) -> dict[str, str]:
     """Namespaces of other containers that it joins: kind -> the word for the container."""
     found = {}
-    for kind, text in (("network", wanted.network), ("pid", wanted.pid)):
+    for kind, text in (("network", wanted.network), ("pid", wanted.pid), ("ipc", wanted.ipc)):
         if text.startswith("container:"):
             found[kind] = text.removeprefix("container:")
     return found
@@ -275,15 +275,15 @@ def _namespaces(wanted: RunOptions) -> dict[str, str]:
     found: dict[str, str] = {}
     for kind, text, known in (
         ("pid", wanted.pid, ("", "private", "host")),
-        ("ipc", wanted.ipc, ("", "private", "none", "host")),
+        ("ipc", wanted.ipc, ("", "private", "shareable", "none", "host")),
         ("uts", wanted.uts, ("", "private", "host")),
         ("cgroup", wanted.cgroupns, ("", "private", "host")),
     ):
         if text == "host":
             found[kind] = "host"
-        elif text not in known and not (kind == "pid" and text.removeprefix("container:") not in ("", text)):
+        elif text not in known and not (kind in ("pid", "ipc") and text.removeprefix("container:") not in ("", text)):
             flag = f"--{'cgroupns' if kind == 'cgroup' else kind}"
-            raise InvalidInput(f"{text!r} is not a {kind} namespace", where=flag, hint=" ".join(filter(None, known)))
+            raise InvalidInput(f"{text!r} names no namespace", where=flag, hint=" ".join(filter(None, known)))
     if wanted.userns not in ("", "host"):
         raise Unsupported(f"no user namespace {wanted.userns!r}", where="--userns", hint="host")
     if wanted.network == "host":

@@ -85,7 +85,8 @@ class Containers:
             root = self._engine.snapshots.mount(id)
             if attach:
                 pair = session.pair()
-            config = self._config(record)
+            with open(f"{data}/bundle/config.json", "rb") as file:
+                config = loads(file.read())
             task = Task(
                 id=id,
                 data=data,
@@ -94,6 +95,7 @@ class Containers:
                 networks=f"{self._engine.root}/networks",
                 runtime=record.runtime,
                 config=config,
+                joined=record.joined,
                 lease=lease,
                 stdin=record.stdin,
                 stdin_once=record.stdin_once,
@@ -113,29 +115,6 @@ class Containers:
             if root >= 0:
                 os.close(root)
         return pair[0] if pair else None
-
-    def _config(self, record: Record) -> dict[str, Any]:
-        """Its config.json, with the namespaces of other containers as they are now. Raises Conflict, NotFound."""
-        path = f"{self.records.data(record.id)}/bundle/config.json"
-        with open(path, "rb") as file:
-            config: dict[str, Any] = loads(file.read())
-        if not record.joined:
-            return config
-        from veloci.engine.creation import entered
-
-        pids = {}
-        for kind, other in record.joined.items():
-            now = self.records.current(other)
-            if now.status not in ("running", "paused"):
-                name = self.records.load(other).name
-                raise Conflict(
-                    f"cannot join the {kind} namespace of a container that is not running: {name}",
-                    hint=f"veloci start {name}",
-                )
-            pids[kind] = now.pid
-        if entered(config, pids):
-            state.write(path, config)
-        return config
 
     def _spawn(self, task: Task, root: int, lock: int, pair: tuple[socket, socket] | None) -> None:
         if self._engine.forks:

@@ -11,7 +11,7 @@ from veloci.engine import asked
 from veloci.engine.description import asked_config
 from veloci.engine.mount_points import Wanted
 from veloci.engine.record import Record
-from veloci.errors import Denied, InvalidInput, NotFound
+from veloci.errors import Conflict, Denied, InvalidInput, NotFound
 from veloci.monitor.policy import Restart
 from veloci.network import ports as published
 from veloci.spec.document import dumps
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from veloci.network.ports import Port
     from veloci.transport.place import Progress
 
-ENTERED = "/proc/{}/ns/{}"  # where the namespace of a running process is
 _PASSWD = 1 << 20  # bytes read at most of the image's passwd and group
-_NAMES = {"network": "net"}  # a namespace's kind -> its name below /proc/PID/ns
 _HOST_FILES = ("hosts", "hostname", "resolv.conf")
 
 
@@ -57,6 +55,8 @@ class Creation:
         self.labels = asked.labels(wanted)
         self.mounts = Wanted(wanted)
         self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
+        if "ipc" in self.joined:
+            self._shareable(self.joined["ipc"])
         self.options, self._command = asked.bundled(wanted, command), command
         self.named = asked.named_devices(wanted)
         if wanted.stop_signal:
@@ -65,6 +65,14 @@ class Creation:
             find(wanted.runtime)
         for address in wanted.dns:
             values.address(address, "--dns")
+
+    def _shareable(self, id: str) -> None:
+        """Refuse to share the memory of a container that was not made for it."""
+        record = self.records.load(id)
+        if record.host_config.get("IpcMode") != "shareable":
+            raise Conflict(
+                f"container {record.name} does not share its IPC namespace", hint="make it with --ipc shareable"
+            )
 
     def make(self, progress: Progress | None = None) -> str:
         """Make it. Returns its ID; on failure nothing of it is left. Raises NotFound, Conflict, HostError."""
@@ -116,7 +124,9 @@ class Creation:
         files = [_file(self.records.data(shared) if shared else data, name) for name in _HOST_FILES]
         if options.init:
             files.append(self._init(data, options.init))
-        paths = {kind: ENTERED.format(0, _NAMES.get(kind, kind)) for kind in self.joined}
+        paths = dict.fromkeys(self.joined, "/proc/self/ns/…")  # the monitor knows them when it starts the container
+        if "ipc" in self.joined:
+            files.append(_shared_memory(data))
         if shared and not options.hostname:
             options = options.replace(hostname=self.records.load(shared).hostname)
         options = options.replace(
@@ -216,18 +226,6 @@ def read_account_file(root: int, name: str) -> bytes:
     return read_in_root(root, f"/etc/{name}", _PASSWD)
 
 
-def entered(config: dict[str, Any], pids: dict[str, int]) -> bool:
-    """Put the namespaces of the processes `pids` (kind -> PID) into config.json. Returns whether that changed it."""
-    changed = False
-    for namespace in config["linux"]["namespaces"]:
-        kind = namespace["type"]
-        if kind in pids:
-            path = ENTERED.format(pids[kind], _NAMES.get(kind, kind))
-            changed = changed or namespace.get("path") != path
-            namespace["path"] = path
-    return changed
-
-
 def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
     """What was asked for in the shape of docker's HostConfig, for `inspect`; what the record knows is not here."""
     cpus = options.cpus or 0
@@ -286,6 +284,16 @@ def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
 
 def _file(data: str, name: str) -> dict[str, Any]:
     return {"destination": f"/etc/{name}", "type": "bind", "source": f"{data}/{name}", "options": ["rbind", "rprivate"]}
+
+
+def _shared_memory(data: str) -> dict[str, Any]:
+    """What the monitor finds in another container, as /dev/shm."""
+    from veloci.monitor.joined import shared
+
+    place = shared(data)
+    os.mkdir(place, 0o700)
+    options = ["rbind", "nosuid", "noexec", "nodev"]
+    return {"destination": "/dev/shm", "type": "bind", "source": place, "options": options}  # noqa: S108
 
 
 def _exposed(text: str) -> list[Port]:

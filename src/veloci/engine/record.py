@@ -48,7 +48,7 @@ class Record(Document):
     created: int
     runtime: str = "veloci"
     network: str = "bridge"  # a network's name, none, host, container:ID or ns:PATH
-    joined: dict[str, str] = {}  # a namespace's kind (network, pid) -> ID of the container whose it is
+    joined: dict[str, str] = {}  # a namespace's kind (network, pid, ipc) -> ID of the container whose it is
     address: str = ""  # what was asked for in the network
     mac: str = ""
     ports: tuple[Json, ...] = ()  # network.ports.Port, plain

@@ -50,7 +50,7 @@ class RunOptions(Document):
     --device-cgroup-rule RULE  devices it may use besides: 'c 1:3 rwm'
     --init                     a small init as the first process: it passes signals on and reaps
     --pid NAMESPACE            host or container:NAME
-    --ipc NAMESPACE            private, none (no /dev/shm) or host
+    --ipc NAMESPACE            private, shareable, none (no /dev/shm), host or container:NAME
     --uts NAMESPACE            host
     --userns NAMESPACE         host
     --cgroupns NAMESPACE       private or host

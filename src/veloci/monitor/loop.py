@@ -116,7 +116,13 @@ class Monitor:
         terminal = bool(task.config["process"].get("terminal"))
         stdio = self.streams.pipes(terminal=terminal, stdin=task.stdin)
         try:
-            self.pid, tty = self.runtime.create(task.id, self.bundle, task.config, stdio)
+            if task.joined:
+                from veloci.monitor.joined import Joined
+
+                with Joined(task) as config:
+                    self.pid, tty = self.runtime.create(task.id, self.bundle, config, stdio)
+            else:
+                self.pid, tty = self.runtime.create(task.id, self.bundle, task.config, stdio)
         finally:
             for descriptor in {*stdio}:
                 os.close(descriptor)

@@ -16,6 +16,7 @@ class Task(Document):
     networks: str  # where networks are kept
     runtime: str = "veloci"
     config: Json = None  # config.json
+    joined: Json = None  # a namespace's kind (network, pid, ipc) -> ID of the container whose it is
     lease: Json = None  # the network's lease; None: no network of ours
     stdin: bool = False  # whether the container's standard input stays open
     stdin_once: bool = True  # it ends with the client that had it
