@@ -265,7 +265,10 @@ class CommandLine:
 _EXTRA = {"runsc": ("--ignore-cgroups", "--network=host")}
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _NOT_FOUND = ("executable file not found", "executable file `", "error finding executable", "no such file or directory")
-_NOT_EXECUTABLE = ("permission denied", "is a directory", "not a directory", "exec format error")
+_NOT_EXECUTABLE = (
+    "permission denied", "is a directory", "not a directory", "exec format error",
+    "open executable: operation not permitted",
+)  # fmt: skip
 
 
 def _out_of_memory(places: dict[str, str]) -> bool:
