@@ -73,6 +73,8 @@ def run(
         )
     except Detached:
         return 0
+    finally:
+        connection.close()
 
 
 def create(

@@ -16,7 +16,7 @@ from errno import ENOENT, ENOTDIR
 from time import time_ns
 
 from veloci.bundle.values import volume_name
-from veloci.errors import Conflict, InvalidInput, NotFound, Unsupported
+from veloci.errors import Conflict, InvalidInput, NotFound, Unsupported, VelociError
 from veloci.monitor import state
 from veloci.spec.document import Document, Wrong
 
@@ -101,9 +101,16 @@ class Volumes:
         return found
 
     def all(self) -> list[Volume]:
-        """Every volume, by name."""
-        found = (self._read(name) for name in self._names())
-        return [volume for volume in found if volume is not None]
+        """Every volume, by name; of one whose file is damaged nothing else is known."""
+        found = []
+        for name in self._names():
+            try:
+                volume = self._read(name)
+            except VelociError:
+                volume = Volume(name=name, created=0)
+            if volume is not None:
+                found.append(volume)
+        return found
 
     def place(self, volume: Volume) -> str:
         """The directory of what is in it."""
