@@ -88,17 +88,17 @@ class Built:
 class Serving:
     """`veloci registry serve` on a free port, for the length of a block: gives its address and process."""
 
-    def __init__(self, root):
-        self.root = root
+    def __init__(self, root, listen="127.0.0.1:0"):
+        self.root, self.listen = root, listen
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "veloci", "registry", "serve", "--root", str(self.root), "--listen", "127.0.0.1:0"],
+            [sys.executable, "-m", "veloci", "registry", "serve", "--root", str(self.root), "--listen", self.listen],
             stdout=subprocess.PIPE,
             text=True,
         )
         line = self.process.stdout.readline()
-        assert line.startswith("registry: http://127.0.0.1:"), line
+        assert line.startswith(f"registry: http://{self.listen[:-1]}"), line
         return line.split()[1].rstrip(",").removeprefix("http://"), self.process
 
     def __exit__(self, *_):

@@ -3,8 +3,8 @@
 from contextlib import nullcontext
 
 import pytest
-from peers import Built, Scripted, digest
-from wire import BLOB, DATA, repository, v2, verified, whole
+from peers import Built, Scripted, Serving, digest
+from wire import BLOB, DATA, opened, repository, v2, verified, whole
 
 from veloci.errors import Corrupt, Denied, InvalidInput, NotFound, Unavailable, Unsupported
 from veloci.registry.credentials import Credentials
@@ -285,3 +285,20 @@ def test_a_list_that_never_ends_is_refused():
 
     with Scripted(loops) as bad, pytest.raises(InvalidInput, match="the registry's list does not end"):
         list(repository(bad.address).tags())
+
+
+def test_bytes_are_taken_as_they_are_whatever_they_are_said_to_be():
+    import gzip
+
+    packed = gzip.compress(b"x" * 1000)
+    blob = Descriptor(media_type="x", digest=digest(packed), size=len(packed))
+    with Scripted(v2(lambda request: request.reply(200, packed, Content_Encoding="gzip"))) as server:
+        assert whole(repository(server.address), blob) == packed
+
+
+def test_a_registry_may_have_an_ipv6_address(tmp_path):
+    with Serving(tmp_path, listen="[::1]:0") as (address, _process):
+        there = repository(address)
+        there.upload(BLOB, opened())
+        assert whole(there) == DATA
+        assert there.own.origin == f"http://{address}"

@@ -296,3 +296,74 @@ def test_what_is_cut_twice_goes_in_parts(monkeypatch):
         repository(server.address).upload(BLOB, opened())
     assert taken.got == DATA
     assert [size for _, size in taken.parts] == [len(DATA)] * 2 + [300_000] * 3 + [len(DATA) - 900_000]
+
+
+class Streamed(Uploads):
+    """Of a blob whose size is not told it takes `count` bytes, and refuses it with `status` or cuts."""
+
+    def __init__(self, count, status=0):
+        super().__init__()
+        self.count, self.status = count, status
+
+    def __call__(self, request):
+        if request.command != "PATCH" or request.headers.get("Content-Length"):
+            return super().__call__(request)
+        while len(self.got) < self.count:
+            size = int(request.rfile.readline(), 16)
+            self.got.extend(request.rfile.read(size))
+            request.rfile.readline()
+            if size == 0:
+                return request.reply(202, Location=PLACE)
+        self.got = self.got[: self.count]
+        if self.status:
+            request.reply(self.status)
+        return request.cut()
+
+
+@pytest.mark.parametrize(("count", "status"), [(10**9, 0), (300_000, 0), (0, 0), (0, 411), (500_000, 503)])
+def test_a_blob_of_unknown_size_goes_on_where_it_was_cut(count, status):
+    taken, made = Streamed(count, status), []
+
+    def chunks():
+        for at in range(0, len(DATA), 65536):
+            made.append(at)
+            yield DATA[at : at + 65536]
+
+    with Scripted(taken) as server:
+        found = repository(server.address).adopt(chunks(), BLOB.media_type)
+    assert (found, taken.got) == (BLOB, DATA)
+    assert made == list(range(0, len(DATA), 65536))
+    if count < len(DATA):
+        assert taken.parts == [(count if count > 1 else 0, len(DATA) - count)]
+
+
+def test_what_cannot_be_made_is_not_ended():
+    def breaks():
+        yield DATA[:100_000]
+        raise Corrupt("the source", want="more", got="less")
+
+    taken = Streamed(10**9)
+    with Scripted(taken) as server:
+        with pytest.raises(Corrupt, match="the source"):
+            repository(server.address).adopt(breaks(), BLOB.media_type)
+        assert "PUT" not in methods(server)
+
+
+def test_no_room_for_what_is_kept_aside_is_told_as_that(tmp_path, monkeypatch):
+    import resource
+
+    from veloci.errors import HostError
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Scripted(Streamed(10**9)) as server:
+        there = repository(server.address)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            with pytest.raises(HostError) as failure:
+                there.adopt([DATA[:65536]] * 8, BLOB.media_type)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(failure.value) == "keep a blob aside: File too large"
+    assert failure.value.hint == "set TMPDIR to where there is room"
+    assert list(tmp_path.glob("*")) == []

@@ -201,7 +201,7 @@ class Repository:
         upload(self.own, descriptor, opened)
 
     def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
-        """Send a blob whose digest is not known beforehand; it cannot resume. Returns its descriptor."""
+        """Send a blob whose digest is not known beforehand. Returns its descriptor. Raises as `upload`, HostError."""
         from veloci.registry.upload import adopt
 
         return adopt(self.own, chunks, media_type)

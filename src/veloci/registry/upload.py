@@ -5,13 +5,15 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+from contextlib import contextmanager, suppress
 from urllib.parse import urlencode
 
 from urllib3.exceptions import HTTPError
 
-from veloci.errors import Corrupt, NotFound, VelociError
-from veloci.layer.stream import Hashed
+from veloci.content.files import write
+from veloci.errors import Corrupt, HostError, NotFound, VelociError
+from veloci.layer.stream import CHUNK, Hashed
 from veloci.registry import protocol
 from veloci.registry.answers import check_target, joined, passing, refused, release, unreachable
 from veloci.registry.session import TRIES
@@ -20,9 +22,9 @@ from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from typing import TypeAlias
+    from typing import IO, TypeAlias
 
     from urllib3 import BaseHTTPResponse
 
@@ -59,8 +61,7 @@ def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
         _finish(access, _Upload(access, descriptor).begin(), descriptor, data)
         return
     with Unfinished(access.session.uploads, f"{access.base} {descriptor.digest}") as record:
-        sent = _Upload(access, descriptor)
-        sent.address = record.address
+        sent = _Upload(access, descriptor, record.address)
         if record.address:
             with suppress(VelociError):
                 check_target(record.address, access.origin, access.where)
@@ -74,19 +75,44 @@ def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
 
 
 def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descriptor:
-    """See Repository.adopt."""
-    sent = _Upload(access, None)
-    sent.begin()
+    """See Repository.adopt. What is sent is kept aside meanwhile: it is made once, and the connection may be cut."""
+    from tempfile import TemporaryFile
+
     hashed = Hashed(chunks)
-    try:
-        sent.patch({}, hashed)
-    except HTTPError as error:
-        raise unreachable(error, access.host, access.where) from None
-    except _Refused as error:
-        raise error.reason from None
-    descriptor = Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
+    with TemporaryFile(buffering=0, dir=os.environ.get("TMPDIR") or "/var/tmp") as kept:  # noqa: S108 -- no name there
+        sent = _Upload(access, None)
+        sent.begin()
+        try:
+            sent.patch({}, _keeping(hashed, kept))
+            cut = False
+        except (HTTPError, _Refused) as error:
+            sent.pause(error, 1)
+            cut = True
+            for _chunk in _keeping(hashed, kept):
+                pass
+        descriptor = Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
+        if cut:
+            sent = _Upload(access, descriptor, sent.address)
+            sent.ask()
+            sent.send(lambda at: _kept(kept, at))
     _finish(access, sent.address, descriptor)
     return descriptor
+
+
+def _keeping(chunks: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
+    """Pass chunks through, and write them to `file`. Raises HostError: an OSError would pass for the connection's."""
+    for chunk in chunks:
+        try:
+            write(file.fileno(), chunk, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            raise HostError("keep a blob aside", error, hint="set TMPDIR to where there is room") from error
+        yield chunk
+
+
+@contextmanager
+def _kept(file: IO[bytes], at: int) -> Generator[Iterator[bytes]]:
+    file.seek(at)
+    yield iter(lambda: file.read(CHUNK), b"")
 
 
 class _Refused(Exception):
@@ -100,13 +126,13 @@ class _Refused(Exception):
 class _Upload:
     """A blob on its way. address: where it goes on; at: bytes that the registry has."""
 
-    def __init__(self, access: Access, descriptor: Descriptor | None) -> None:
+    def __init__(self, access: Access, descriptor: Descriptor | None, address: str = "") -> None:
         self._access, self._descriptor = access, descriptor
         self._where = descriptor.digest if descriptor else access.where
         self._scope = access.scope("pull,push")
         self._part = 0  # bytes in one request; 0: all that is left
         self._least = LEAST
-        self.address, self.at = "", 0
+        self.address, self.at = address, 0
 
     def begin(self) -> str:
         """Begin anew. Returns the address."""
@@ -154,13 +180,13 @@ class _Upload:
                         self.ask()
             except (HTTPError, _Refused) as error:
                 failures += 1
-                self._pause(error, failures)
+                self.pause(error, failures)
                 if failures > 1 and not self._part:  # somebody on the way may not let so much pass at once
                     self._part = max(PART, self._least)
                 self.ask()
             failures = 0 if self.at > before else failures
 
-    def _pause(self, error: HTTPError | _Refused, failures: int) -> None:
+    def pause(self, error: HTTPError | _Refused, failures: int) -> None:
         """Wait before the next try. Raises the error as ours if there is none."""
         access, wait = self._access, None
         if isinstance(error, _Refused):
@@ -182,7 +208,7 @@ class _Upload:
             if response.status == 413 and self._part != self._least:
                 self._part = max(self._part // 2 or PART, self._least)
                 return False
-            if response.status in _AGAIN or response.status == 416:  # 416: it has another offset in mind
+            if response.status in _AGAIN or response.status in (411, 416):  # it wants a length, or another offset
                 wait = protocol.retry_after(response.headers.get("Retry-After"))
                 raise _Refused(refused(response, self._where, access.host), wait)
             if response.status == 401 and access.auth.learn(
