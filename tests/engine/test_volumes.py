@@ -120,8 +120,8 @@ def test_options_must_agree(volumes, tmp_path):
     assert volumes.place(volumes.create("here", options=options)) == str(tmp_path)
     with pytest.raises(Conflict, match="volume here exists with other options"):
         volumes.create("here", options={**options, "device": "/"})
-    with pytest.raises(InvalidInput, match="'/nowhere' is not a directory"):
-        volumes.create("there", options={**options, "device": "/nowhere"})
+    with pytest.raises(InvalidInput, match="/none' is not a directory"):
+        volumes.create("there", options={**options, "device": f"{tmp_path}/none"})
     with pytest.raises(InvalidInput, match="invalid option: 'size'"):
         volumes.create("there", options={"size": "1"})
     with pytest.raises(Unsupported):
