@@ -18,7 +18,7 @@ from veloci.runtime.steps import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from veloci.runtime.child import Child
@@ -29,11 +29,25 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def become(plan: Plan, child: Child, join: Join, wait: int, preserve: int, *, apart: bool) -> NoReturn:
-    """Do the plan's steps and start its program. apart: what is to be joined is entered by a process in between."""
-    if apart:
+def become(plan: Plan, child: Child, join: Join, wait: int, preserve: int) -> NoReturn:
+    """Do the plan's steps and start its program. join: what this process is to enter, and have a child in."""
+    if join:
         _between(plan, child, join)
-    _become(plan, child, [] if apart else join, wait, preserve)
+    _become(plan, child, table({doing for doing, _, _ in plan["steps"]}), wait, preserve)
+
+
+def table(needed: set[str]) -> dict[str, Callable[..., None]]:
+    """The functions of steps by name, those that are `needed` among them."""
+    found = dict(TABLE)
+    if needed - found.keys():
+        from veloci.runtime import rootfs
+
+        found |= rootfs.TABLE
+    if needed - found.keys():
+        from veloci.runtime import procfs
+
+        found |= procfs.TABLE
+    return found
 
 
 def _between(plan: Plan, child: Child, join: Join) -> None:
@@ -54,19 +68,17 @@ def _between(plan: Plan, child: Child, join: Join) -> None:
         os._exit(1)
 
 
-def _become(plan: Plan, child: Child, join: Join, wait: int, preserve: int) -> NoReturn:
+def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], wait: int, preserve: int) -> NoReturn:
     sys.meta_path.clear()  # after the pivot nothing can be imported; better to fail always than sometimes
-    doing, at = "setns", "$.linux.namespaces"
+    doing = at = ""
     try:
         if not plan["clone"] & p.CLONE_NEWUSER:
             p.prctl(p.PR_SET_DUMPABLE, 0)  # after the maps otherwise: until then they are written through /proc
         os.umask(0)
         for number in (SIGPIPE, SIGXFSZ):  # which the interpreter ignores; the program is not to
             signal(number, SIG_DFL)
-        for descriptor, bits, at in join:  # noqa: B007
-            p.setns(descriptor, bits)
         for doing, at, arguments in plan["steps"]:  # noqa: B007 -- read when a step fails
-            TABLE[doing](child, **arguments)
+            steps[doing](child, **arguments)
         doing, at = f'exec: "{plan["args"][0]}"', "$.process.args[0]"
         env = _with_home(plan["env"])
         path = find(plan["args"][0], env)
@@ -81,7 +93,7 @@ def _become(plan: Plan, child: Child, join: Join, wait: int, preserve: int) -> N
             close += 1
         p.close_range(close)
         if child.listens and not child.filtered:
-            TABLE["filter"](child)
+            steps["filter"](child)
         child.ask("ready")
         _start(child, last, path, plan, env, wait)
     except OSError as error:

@@ -10,8 +10,9 @@ r"""Clone, handshake, run the steps, exec. Imports almost nothing.
       state is written ──────── ok ────────▶  execve: the stub
                        ◀─── end of file       the stub waits for the start
 
-A user or pid namespace that exists is entered by a process in between, whose child, made with
-CLONE_PARENT, is still the caller's: `P pid` is what that process says.
+Namespaces that exist are entered by the parent, which makes the child there and comes back. From a user namespace
+nobody comes back: it is entered by a process in between, whose child, made with CLONE_PARENT, is still the caller's:
+`P pid` is what that process says. Either way the child is in all of them before the container can see it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     Answers = Mapping[str, Callable[[int], None]]
 
 _again = False
-_APART = p.CLONE_NEWUSER | p.CLONE_NEWPID  # entered by a child only
+_APART = p.CLONE_NEWUSER | p.CLONE_NEWTIME  # entered for good
+_HOME = (
+    ("mnt", p.CLONE_NEWNS),
+    ("pid_for_children", p.CLONE_NEWPID),
+    ("net", p.CLONE_NEWNET),
+    ("ipc", p.CLONE_NEWIPC),
+    ("uts", p.CLONE_NEWUTS),
+    ("cgroup", p.CLONE_NEWCGROUP),
+)
 
 
 class Ended(VelociError):
@@ -64,20 +73,34 @@ def launch(
     # What is the host's can only be joined before a user namespace is entered.
     apart = bool(join) and bool(plan["clone"] & p.CLONE_NEWUSER or any(bits & _APART for _, bits, _ in join))
     global _again
-    if apart or plan["clone"] & p.CLONE_NEWUSER or _again:
-        import veloci.runtime.become  # noqa: F401 -- for the child to have
+    if join or plan["clone"] & p.CLONE_NEWUSER or _again:
+        from veloci.runtime import become
+
+        become.table({doing for doing, _, _ in plan["steps"]})  # for the child to have
     _again = True  # who launches once may launch often; the first child imports it while this process makes the cgroup
     ours, theirs = p.socketpair()
-    pid, born = _clone(0 if apart else plan["clone"], group)
+    visit = _Visit([] if apart else join)
+    try:
+        visit.go()
+        pid, born = _clone(0 if apart else plan["clone"], group)
+    except BaseException as error:
+        visit.end()
+        os.close(ours)
+        os.close(theirs)
+        if isinstance(error, OSError):
+            raise HostError("setns", error, where=f"{name}: {visit.at}" if visit.at else "") from error
+        raise
     if pid == 0:
         child.parent = theirs
-        os.close(ours)
         try:
+            os.close(ours)
+            visit.stay()
             from veloci.runtime import become
 
-            become.become(plan, child, join, wait, preserve, apart=apart)
+            become.become(plan, child, join if apart else [], wait, preserve)
         finally:
             os._exit(127)
+    visit.end()
     os.close(theirs)
     try:
         if apart:
@@ -92,6 +115,50 @@ def launch(
         return _converse(pid, ours, answers, name)
     finally:
         os.close(ours)
+
+
+class _Visit:
+    """This process in namespaces that exist, for as long as it takes to make a child there."""
+
+    def __init__(self, join: list[tuple[int, int, str]]) -> None:
+        self.join, self.at = join, ""
+        self.home: list[tuple[int, int]] = []
+        self.places: list[int] = []  # the root and the working directory
+        self.dumpable = 1
+
+    def go(self) -> None:
+        """Enter them. Raises OSError; `at` is the place of the one that failed."""
+        if not self.join:
+            return
+        self.dumpable = p.prctl(p.PR_GET_DUMPABLE)
+        p.prctl(p.PR_SET_DUMPABLE, 0)
+        entered = 0
+        for _, bits, _ in self.join:
+            entered |= bits
+        self.places = [os.open(place, os.O_PATH | os.O_CLOEXEC) for place in ("/", ".")]
+        for file, bit in _HOME:
+            if entered & bit:
+                self.home.append((os.open(f"/proc/self/ns/{file}", os.O_RDONLY | os.O_CLOEXEC), bit))
+        for descriptor, bits, at in self.join:
+            self.at = at
+            p.setns(descriptor, bits)
+
+    def end(self) -> None:
+        """Be at home again, as before."""
+        for descriptor, bit in self.home:
+            p.setns(descriptor, bit)
+        if self.places:
+            root, here = self.places
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(here)
+            p.prctl(p.PR_SET_DUMPABLE, self.dumpable)
+        self.stay()
+
+    def stay(self) -> None:
+        """Drop what leads home."""
+        for descriptor in (*(descriptor for descriptor, _ in self.home), *self.places):
+            os.close(descriptor)
 
 
 def _clone(flags: int, group: int) -> tuple[int, bool]:

@@ -16,7 +16,7 @@ from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, mak
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from veloci.runtime.child import Child
 
@@ -336,28 +336,32 @@ def propagate(child: Child, flags: int) -> None:
     m.mount("", "/", flags=flags)
 
 
-def ensure_directory(root: int, path: str) -> None:
-    """Make `path` beneath `root` if it is missing; a link to nowhere is left for chdir(2) to report."""
+def directory(child: Child, path: str) -> None:
+    """Make the working directory if the image has none; a link to nowhere is left for chdir(2) to report."""
     try:
-        os.close(make_directory_in_root(root, path))
+        os.close(make_directory_in_root(child.root, path))
     except OSError as error:
         if error.errno not in (EEXIST, ENOENT, ENOTDIR, ELOOP, EINVAL):
             raise
 
 
-STEPS = (
-    filesystem,
-    bind,
-    remount,
-    root,
-    devices,
-    links,
-    console,
-    terminal,
-    mask,
-    protect,
-    seal,
-    pivot,
-    move_root,
-    propagate,
-)
+TABLE: dict[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (
+        filesystem,
+        bind,
+        remount,
+        root,
+        devices,
+        links,
+        console,
+        terminal,
+        mask,
+        protect,
+        seal,
+        pivot,
+        move_root,
+        propagate,
+        directory,
+    )
+}

@@ -1,4 +1,4 @@
-"""What a container's first process does, one function a step: namespaces and identity. Mounts are in rootfs.py.
+"""What a container's first process does, one function a step: namespaces and identity; the rest is in rootfs.py.
 
 Rules: no decisions, no parsing, no imports inside; every argument was computed
 by `plan`. A step raises OSError and `launch` says which step of which document.
@@ -9,17 +9,14 @@ from __future__ import annotations
 import posix as os
 from errno import ENOENT
 
-from veloci.kernel import caps, mount, process
-from veloci.kernel.files import duplicate, write_beneath
-from veloci.runtime import rootfs
+from veloci.kernel import caps, process
+from veloci.kernel.files import duplicate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from veloci.runtime.child import Child
-
-_PROC_SUPER_MAGIC = 0x9FA0
 
 
 def ask(child: Child, question: str) -> None:
@@ -71,27 +68,6 @@ def time(child: Child, offsets: str) -> None:
             file.write(offsets)
 
 
-def sysctl(child: Child, values: Sequence[tuple[str, str]]) -> None:
-    """Write kernel parameters of the container's namespaces through a procfs that nothing can be mounted on."""
-    proc = _private_proc()
-    try:
-        for path, value in values:
-            write_beneath(proc, f"sys/{path}", value.encode())
-    finally:
-        os.close(proc)
-
-
-def _private_proc() -> int:
-    try:
-        proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE)
-    except OSError:  # in a user namespace what is mounted below must come along
-        proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE | mount.AT_RECURSIVE)
-    if mount.fstype(proc) != _PROC_SUPER_MAGIC:
-        os.close(proc)
-        raise OSError(ENOENT, "/proc is not procfs")
-    return proc
-
-
 def hostname(child: Child, name: str) -> None:
     """Set the hostname."""
     process.sethostname(name)
@@ -131,21 +107,6 @@ def stdio(child: Child, uid: int, *, terminal: bool) -> None:
                 os.fchown(number, uid, -1)
             except OSError:
                 continue
-
-
-def label(child: Child, apparmor: str, selinux: str) -> None:
-    """Have execve(2) change the security label."""
-    proc = _private_proc()
-    try:
-        if apparmor:
-            try:
-                write_beneath(proc, "thread-self/attr/apparmor/exec", f"exec {apparmor}".encode())
-            except FileNotFoundError:
-                write_beneath(proc, f"{os.getpid()}/attr/exec", f"exec {apparmor}".encode())
-        if selinux:
-            write_beneath(proc, f"{os.getpid()}/attr/exec", selinux.encode())
-    finally:
-        os.close(proc)
 
 
 def memory_policy(child: Child, mode: int, nodes: int) -> None:
@@ -206,11 +167,6 @@ def hooks(child: Child) -> None:
     hooks.run("createContainer", child.hooks.create_container, child.state("creating"))
 
 
-def directory(child: Child, path: str) -> None:
-    """Make the working directory if the image has none."""
-    rootfs.ensure_directory(child.root, path)
-
-
 def cwd(child: Child, path: str, *, last: bool) -> None:
     """Go to the working directory, which must be inside the root (CVE-2024-21626)."""
     if child.there:
@@ -248,12 +204,10 @@ TABLE: dict[str, Callable[..., None]] = {
         session,
         loopback,
         time,
-        sysctl,
         hostname,
         domainname,
         personality,
         stdio,
-        label,
         memory_policy,
         scheduler,
         io_priority,
@@ -262,10 +216,8 @@ TABLE: dict[str, Callable[..., None]] = {
         filter,
         user,
         hooks,
-        directory,
         cwd,
         capabilities,
         no_new_privileges,
-        *rootfs.STEPS,
     )
 }
