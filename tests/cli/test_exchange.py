@@ -6,13 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from peers import Built, Scripted, Serving, digest, tar, veloci
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
-        yield address
+from peers import Built, Scripted, digest, tar
+from peers import inside as veloci
 
 
 @pytest.fixture

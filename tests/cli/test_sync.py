@@ -4,13 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from peers import Built, Scripted, Serving, digest, veloci
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
-        yield address
+from peers import Built, Scripted, Serving, digest
+from peers import inside as veloci
 
 
 @pytest.fixture(scope="module")
