@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from veloci.engine.engine import Engine
     from veloci.engine.record import Record
-    from veloci.engine.usage import Usage
+    from veloci.engine.resources import Usage
 
 _HEADINGS = {
     "ID": "CONTAINER ID", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O",
@@ -34,7 +34,7 @@ def stats(
 
     from veloci.cli.output import formatted, show
     from veloci.engine.engine import Engine
-    from veloci.engine.usage import usage
+    from veloci.engine.resources import usage
 
     engine = Engine()
     records = engine.containers.records

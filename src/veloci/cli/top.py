@@ -14,7 +14,7 @@ def top(container: str, /, *command: str) -> int:
 
     from veloci.cli.output import show, table
     from veloci.engine.engine import Engine
-    from veloci.engine.usage import pids
+    from veloci.engine.resources import pids
 
     wanted = {str(pid) for pid in pids(Engine(), container)}
     try:

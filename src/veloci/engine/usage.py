@@ -1,127 +1,130 @@
-"""What a running container uses of the host, and which processes it has: read from its cgroups and from /proc."""
+"""What takes how much of the disk: `veloci system df`. Sizes are bytes that the files occupy, not what they hold.
+
+An image is its blobs and, where they are unpacked, its layers; the build cache what only it needs.
+"""
 
 from __future__ import annotations
 
 import os
 
-from veloci.errors import Conflict
-from veloci.monitor import state
-from veloci.spec.document import Document
+from veloci.engine.garbage import Needed
+from veloci.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from veloci.build.cache import Entry
     from veloci.engine.engine import Engine
+    from veloci.engine.images import Listed
     from veloci.engine.record import Record
-    from veloci.runtime.cgroup import Group
+    from veloci.engine.volumes import Volume
+    from veloci.spec.digest import Digest
 
 
-class Usage(Document):
-    """One look. Bytes; processor time in nanoseconds since its start; at: when it was, in nanoseconds."""
+class ImageUse:
+    """An image, the parts it is made of, and how many containers have it."""
 
-    at: int = 0
-    cpu: int = 0
-    memory: int = 0  # without the cache that can be dropped
-    memory_limit: int = 0  # the host's where it has none
-    received: int = 0
-    sent: int = 0
-    read: int = 0
-    written: int = 0
-    processes: int = 0
+    def __init__(self, listed: Listed, parts: set[Digest], containers: int) -> None:
+        self.listed, self.parts, self.containers = listed, parts, containers
 
 
-def usage(engine: Engine, record: Record) -> Usage:
-    """What the container uses now; nothing if it does not run."""
-    from time import monotonic_ns
+class CacheUse:
+    """A part of the build cache. kind: regular, source.local or exec.cachemount. shared: an image needs it too."""
 
-    now = engine.containers.records.current(record.id)
-    if now.status not in state.LIVE or not now.pid:
-        return Usage()
-    group = _group(engine, record)
-    known = _unified(group.places[""]) if group.unified else _first(group.places)
-    received, sent = _network(now.pid)
-    limit = min(known.memory_limit or _memory(), _memory())
-    return known.replace(at=monotonic_ns(), received=received, sent=sent, memory_limit=limit)
+    def __init__(self, name: str, kind: str, about: str, size: int, used: float, *, shared: bool) -> None:
+        self.name, self.kind, self.about, self.size, self.used, self.shared = name, kind, about, size, used, shared
 
 
-def pids(engine: Engine, word: str) -> list[int]:
-    """The processes of a container, as the host numbers them. Raises NotFound, Conflict if it does not run."""
-    records = engine.containers.records
-    id = records.find(word)
-    if records.current(id).status not in ("running", "paused"):
-        raise Conflict(f"container {word} is not running", hint=f"veloci start {word}")
-    return _group(engine, records.load(id)).pids()
+class Usage:
+    """The disk of an engine, looked at once."""
 
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sizes: dict[Digest, int] = {}
 
-def _group(engine: Engine, record: Record) -> Group:
-    from veloci.runtime.cgroup import Group, place
+    def size(self, parts: Iterable[Digest]) -> int:
+        """Bytes of blobs and unpacked layers; a layer is known by `layer ` and its chain ID."""
+        return sum(self._size(part) for part in parts)
 
-    config = state.read(f"{engine.containers.records.data(record.id)}/bundle/config.json") or {}
-    return Group(place(config.get("linux", {}).get("cgroupsPath", ""), record.id))
+    def _size(self, part: Digest) -> int:
+        if part not in self._sizes:
+            layer = part.removeprefix("layer ")
+            if layer != part:
+                self._sizes[part] = self.engine.snapshots.size(layer)
+            else:
+                try:
+                    self._sizes[part] = os.lstat(self.engine.store.path(part)).st_size
+                except FileNotFoundError:
+                    self._sizes[part] = 0
+        return self._sizes[part]
 
+    def images(self) -> list[ImageUse]:
+        """Every image, the newest first."""
+        counts: dict[Digest, int] = {}
+        for record in self._records():
+            counts[record.image_id] = counts.get(record.image_id, 0) + 1
+        return [ImageUse(listed, self._parts(listed), counts.get(listed.id, 0)) for listed in self.engine.images.all()]
 
-def _unified(directory: str) -> Usage:
-    """From cgroup version 2 — https://docs.kernel.org/admin-guide/cgroup-v2.html."""
-    moved = [pair.partition("=")[::2] for pair in _read(directory, "io.stat").split() if "=" in pair]
-    return Usage(
-        cpu=_field(directory, "cpu.stat", "usage_usec") * 1000,
-        memory=_number(directory, "memory.current") - _field(directory, "memory.stat", "inactive_file"),
-        memory_limit=_number(directory, "memory.max"),
-        read=sum(int(count) for key, count in moved if key == "rbytes"),
-        written=sum(int(count) for key, count in moved if key == "wbytes"),
-        processes=_number(directory, "pids.current"),
-    )
+    def _parts(self, listed: Listed) -> set[Digest]:
+        found = Needed()
+        found.image(self.engine.store, listed.descriptor)
+        return found.blobs.union(*(self.layers(chain) for chain in found.chains))
 
+    def layers(self, chain_id: Digest) -> set[Digest]:
+        """A layer and those below it, as parts; none if it is not unpacked."""
+        try:
+            return {f"layer {one}" for one in self.engine.snapshots.below(chain_id)}
+        except NotFound:
+            return set()
 
-def _first(places: dict[str, str]) -> Usage:
-    """From version 1's hierarchies — https://docs.kernel.org/admin-guide/cgroup-v1/index.html."""
-    by = {name: directory for names, directory in places.items() for name in names.split(",")}
-    memory, pids = by.get("memory", ""), by.get("pids", "")
-    moved = [line.split() for line in _read(by.get("blkio", ""), "blkio.throttle.io_service_bytes").splitlines()]
-    return Usage(
-        cpu=_number(by.get("cpuacct", ""), "cpuacct.usage"),
-        memory=_number(memory, "memory.usage_in_bytes") - _field(memory, "memory.stat", "total_inactive_file"),
-        memory_limit=_number(memory, "memory.limit_in_bytes"),
-        read=sum(int(words[2]) for words in moved if words[1:2] == ["Read"]),
-        written=sum(int(words[2]) for words in moved if words[1:2] == ["Write"]),
-        processes=_number(pids, "pids.current"),
-    )
+    def containers(self) -> list[tuple[Record, bool, int]]:
+        """Every container, whether it is alive, and the bytes that it wrote."""
+        found = []
+        for record in self._records():
+            alive = self._status(record) in ("running", "paused", "restarting")
+            try:
+                size = self.engine.snapshots.usage(record.id)
+            except NotFound:
+                size = 0
+            found.append((record, alive, size))
+        return found
 
+    def _status(self, record: Record) -> str:
+        from veloci.engine.record import Records
 
-def _read(directory: str, file: str) -> str:
-    """The file, "" where the controller or the group is missing."""
-    try:
-        with open(f"{directory}/{file}") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+        return Records(self.engine.root, self.engine.run_root).current(record.id).status
 
+    def _records(self) -> list[Record]:
+        from veloci.engine.record import Records
 
-def _number(directory: str, file: str) -> int:
-    """The file's number; 0 for none and for "max"."""
-    text = _read(directory, file).strip()
-    return int(text) if text.isdigit() else 0
+        return list(Records(self.engine.root, self.engine.run_root).all())
 
+    def volumes(self) -> list[tuple[Volume, int, int]]:
+        """Every volume, how many containers have it, and its bytes."""
+        volumes = self.engine.volumes
+        return [(each, len(volumes.users(each.name)), volumes.size(each)) for each in volumes.all()]
 
-def _field(directory: str, file: str, name: str) -> int:
-    """A line `name NUMBER` of a file."""
-    for line in _read(directory, file).splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0
+    def cache(self) -> list[CacheUse]:
+        """Everything in the build cache, the least recently used first. What images need too has no size here."""
+        from veloci.build.cache import Cache
+        from veloci.build.cache_mounts import CacheMounts
 
+        root = f"{self.engine.root}/build"
+        needed = set().union(*(each.parts for each in self.images()))
+        found = [self._entry(entry, needed) for entry in Cache(root).entries()]
+        mounts = CacheMounts(root)
+        found += [
+            CacheUse(name, "exec.cachemount", f"cached mount {identity}", mounts.size(name), used, shared=False)
+            for name, identity, used in mounts.all()
+        ]
+        return sorted(found, key=lambda each: each.used)
 
-def _network(pid: int) -> tuple[int, int]:
-    """Bytes received and sent by the interfaces of the process's network namespace but `lo` — proc_pid_net(5)."""
-    received = sent = 0
-    for line in _read(f"/proc/{pid}/net", "dev").splitlines()[2:]:
-        name, _, fields = line.partition(":")
-        if name.strip() != "lo":
-            numbers = fields.split()
-            received, sent = received + int(numbers[0]), sent + int(numbers[8])
-    return received, sent
-
-
-def _memory() -> int:
-    """The host's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def _entry(self, entry: Entry, needed: set[Digest]) -> CacheUse:
+        layer = entry.layer
+        if layer is None:
+            return CacheUse(entry.name, "source.local", "what a COPY reads", entry.size, entry.used, shared=False)
+        parts = {layer.descriptor.digest} | ({f"layer {layer.chain_id}"} if layer.chain_id else set())
+        shared = layer.descriptor.digest in needed
+        size = entry.size + self.size(parts - needed)
+        return CacheUse(entry.name, "regular", layer.step, size, entry.used, shared=shared)
