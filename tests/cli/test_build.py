@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -393,3 +394,55 @@ def test_one_stages_failure_ends_the_others(context, roots):
     assert time.monotonic() - began < 30
     assert left(roots) == []
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x006062" in p.read_bytes()]
+
+
+def remains(token, path):
+    """What of a killed build's container is left on the host: processes, cgroups, mounts."""
+    found = [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and token.encode() in p.read_bytes()]
+    found += [
+        p for p in Path("/sys/fs/cgroup").glob("**/veloci-build-*") if list(p.glob("cgroup.procs")) and mine(p, path)
+    ]
+    return found + [line for line in Path("/proc/mounts").read_text().splitlines() if str(path) in line]
+
+
+def mine(cgroup, path):
+    return (path / "data/snapshots/writable" / cgroup.name.removeprefix("veloci-")).exists()
+
+
+def killed(context, number, *, group):
+    """Start a build whose step sleeps, and kill it: alone, or with the process of its step."""
+    (context / "Dockerfile").write_text(BASE + f"RUN echo started; sleep {number}\n")
+    command = [sys.executable, "-m", "veloci", "build", "--network=none", str(context)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert any(re.search(r"\d\.\d+ started", line) for line in process.stderr)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in [str(process.pid), *(children if group else [])]:
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_a_killed_build_takes_its_container_with_it(context, roots):
+    killed(context, 6063, group=False)
+    limit = time.monotonic() + 20
+    while remains("6063", roots) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert remains("6063", roots) == []
+
+
+def test_what_a_build_and_its_step_left_when_both_were_killed_goes_with_the_next_build(context, roots):
+    killed(context, 6064, group=True)
+    assert built(context, "FROM scratch\nCOPY busybox /\n").returncode == 0
+    assert remains("6064", roots) == []
+    assert left(roots) == []
+
+
+def test_two_builds_of_one_file_at_once_do_its_steps_once_and_make_one_image(context, roots):
+    (context / "Dockerfile").write_text(BASE + "RUN sleep 0.5; head -c 16 /dev/urandom > /random\nCOPY busybox /last\n")
+    command = [sys.executable, "-m", "veloci", "build", "--network=none", "-q", str(context)]
+    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [build.communicate(timeout=100) for build in builds]
+    assert [build.returncode for build in builds] == [0, 0, 0], said
+    assert len({out for out, _ in said}) == 1
+    for path in (roots / "data/build/steps").iterdir():
+        json.loads(path.read_text())
+    assert left(roots) == []
+    assert list((roots / "data/build/making").iterdir()) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 
 from veloci.build.cache import Cache, remove
@@ -18,7 +18,7 @@ from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is
 from veloci.engine.build_context import Contexts
 from veloci.engine.build_output import Output
 from veloci.engine.build_step import Running, step
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import InvalidInput, NotFound, VelociError
 from veloci.image.assemble import assemble
 from veloci.image.image import Image
 from veloci.spec import platform as platforms
@@ -261,11 +261,26 @@ class Builds:
         Cache(f"{self._engine.root}/build").sweep(self._forget)
 
     def _forget(self, token: str) -> None:
-        """Remove what a build that was killed has left."""
-        for key in self._engine.snapshots.keys():  # noqa: SIM118 -- no dictionary
-            if key.startswith(f"build-{token}-"):
-                self._engine.snapshots.remove(key)
-        remove(f"{self._engine.run_root}/build/{token}")
+        """Remove what a build that was killed has left; its steps take their own back, unless they were killed too."""
+        engine, mine = self._engine, f"build-{token}-"
+        self._end(mine)
+        for key in engine.snapshots.keys():  # noqa: SIM118 -- no dictionary
+            if key.startswith(mine):
+                engine.snapshots.remove(key)
+        remove(f"{engine.run_root}/build/{token}")
+
+    def _end(self, prefix: str) -> None:
+        """Kill and remove the containers of a dead build's steps, and take their addresses back."""
+        from veloci.runtime.container import Container
+
+        left = False
+        for container in Container.list(f"{self._engine.run_root}/runtime"):
+            if container.id.startswith(prefix):
+                left = True
+                with suppress(NotFound):
+                    container.delete(force=True)
+        if left:
+            self._engine.networks.reclaim(lambda id: not id.startswith(prefix))
 
 
 class _Late:
