@@ -126,3 +126,20 @@ def test_what_is_called_wrongly_is_told(roots, tmp_path):
     ):  # fmt: skip
         done = veloci("sync", *words, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def test_a_repository_goes_to_a_directory_and_from_there_to_another_registry(filled, registry, other, tmp_path):
+    lines = veloci("sync", f"docker://{registry}/team/app", f"dir:{tmp_path}/stick").splitlines()
+    assert lines[-1] == "3 copied"
+    assert sorted(path.name for path in (tmp_path / "stick").iterdir()) == ["app:1.0", "app:1.1", "app:latest"]
+    assert veloci("sync", f"dir:{tmp_path}/stick", f"docker://{other}/far").splitlines()[-1] == "3 copied"
+    assert veloci("digest", f"docker://{other}/far/app:1.1") == f"{digest(filled.manifest)}\n"
+    assert veloci("sync", f"dir:{tmp_path}/stick", f"docker://{other}/far").splitlines()[-1] == "3 there already"
+    assert veloci("sync", f"dir:{tmp_path}/stick/app:1.0", f"docker://{other}/one").splitlines()[-1] == "1 copied"
+    assert veloci("sync", f"docker://{registry}/tool:v1", f"docker://{other}/one").splitlines()[-1] == "1 copied"
+    assert veloci("list-tags", "-q", f"{other}/one/tool") == "v1\n"
+    done = veloci("sync", f"dir:{tmp_path}/none", f"docker://{other}/one", check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"veloci: {tmp_path}/none: holds no image\n  try: veloci sync FILE dir:DIRECTORY makes some\n",
+    )

@@ -6,20 +6,19 @@ from veloci.cli.sessions import RegistryOptions  # noqa: TC001 -- the options ar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TypeVar
 
     from veloci.registry.session import Session
     from veloci.spec.reference import Reference
-    from veloci.transport.place import Destination
-    from veloci.transport.registry import RegistryPlace
-    from veloci.transport.sync import Origin, Wanted
+    from veloci.transport.place import Destination, Source
+    from veloci.transport.sync import Origin
 
     Done = TypeVar("Done")
 
 
 def sync(
-    file: str,
+    source: str,
     destination: str,
     /,
     *,
@@ -30,14 +29,17 @@ def sync(
     preserve_digests: bool = False,
     quiet: bool = False,
     scoped: bool = False,
+    src_creds: str | None = None,
+    src_tls_verify: bool | None = None,
     registry: RegistryOptions,
 ) -> int:
     """Copy the images that a file lists to another registry or a directory; what is there already stays.
 
-    FILE is YAML, as skopeo sync reads it: registries, below each `images` (repositories with tags and
-    digests, none for all tags), `images-by-tag-regex`, `images-by-semver`, `credentials`, `tls-verify`,
-    `cert-dir`. DESTINATION is docker://HOST[:PORT][/PATH] or dir:DIRECTORY. The options for registries
-    are for the destination.
+    SOURCE is a YAML file as skopeo sync reads it: registries, below each `images` (repositories with tags
+    and digests, none for all tags), `images-by-tag-regex`, `images-by-semver`, `credentials`, `tls-verify`,
+    `cert-dir`. Or it is docker://HOST[:PORT]/NAME, for all tags, or one with :TAG; or dir:DIRECTORY, for all
+    images that are below it, as a sync to there left them. DESTINATION is docker://HOST[:PORT][/PATH] or
+    dir:DIRECTORY. The options for registries are for the destination.
 
     -a, --all            of an index, all images
     --dry-run            say what would be copied, and copy nothing
@@ -46,38 +48,66 @@ def sync(
     --preserve-digests   fail rather than change a digest
     -q, --quiet          print nothing
     --scoped             keep the source's registry and whole path in the name at the destination
+    --src-creds NAME:PASSWORD  who we are at the source's registry, where the file does not say it
+    --src-tls-verify=false     take any certificate, and plain HTTP there, where the file does not say it
     """
     from functools import partial
 
     from veloci.cli.copy import wanted_format
     from veloci.cli.sessions import session
-    from veloci.transport.sync import read
 
     job = _Sync(destination, session(registry), wanted_format(format), scoped=scoped, all=all)
     job.dry_run, job.keep_going, job.preserve, job.quiet = dry_run, keep_going, preserve_digests, quiet
-    for origin in read(file):
-        source = _session(origin, registry)
-        for wanted in origin.repositories:
-            references = job.attempt(partial(_images, wanted, source)) or []
-            for reference in references:
-                job.attempt(partial(job.image, reference, source))
+    origins = partial(_session, options=registry, creds=src_creds, tls_verify=src_tls_verify)
+    for name, place in _directories(source) if source.startswith("dir:") else _images(source, origins, job):
+        job.attempt(partial(job.image, name, place))
     if not quiet:
         print(job.told())
     return 1 if job.counts["failed"] else 0
 
 
-def _session(origin: Origin, options: RegistryOptions) -> Session:
+def _session(origin: Origin, options: RegistryOptions, creds: str | None, tls_verify: bool | None) -> Session:
     """What speaks to the registry that the images come from."""
     from veloci.cli.sessions import opened
 
-    creds = ":".join(origin.credentials) if origin.credentials else None
-    return opened(creds, "credentials", origin.tls_verify, authfile=options.authfile, cert_dir=origin.cert_dir)
+    own = ":".join(origin.credentials) if origin.credentials else creds
+    verify = tls_verify if origin.tls_verify is None else origin.tls_verify
+    return opened(own, "--src-creds", verify, authfile=options.authfile, cert_dir=origin.cert_dir)
 
 
-def _images(wanted: Wanted, session: Session) -> list[Reference]:
+def _images(source: str, session: Callable[[Origin], Session], job: _Sync) -> Iterator[tuple[str, Source]]:
+    """The images of a list or a repository: their names and where they are."""
+    from functools import partial
+
+    from veloci.spec.reference import Reference
+    from veloci.transport.registry import RegistryPlace
+    from veloci.transport.sync import read, repository
+
+    at_registry = source.startswith("docker://")
+    found = [repository(Reference.parse(source.removeprefix("docker://")))] if at_registry else read(source)
+    for origin in found:
+        opened = session(origin)
+        for wanted in origin.repositories:
+            for reference in job.attempt(partial(wanted.images, partial(_tags, opened))) or []:
+                yield str(reference), RegistryPlace(reference, opened)
+
+
+def _tags(session: Session, repository: Reference) -> Iterator[str]:
     from veloci.registry.client import Repository
 
-    return wanted.images(lambda repository: Repository(repository, session=session).tags())
+    return Repository(repository, session=session).tags()
+
+
+def _directories(source: str) -> Iterator[tuple[str, Source]]:
+    """The images in a directory: their paths in it and where they are."""
+    from os.path import basename
+
+    from veloci.transport.directory import Directory
+    from veloci.transport.sync import directories
+
+    top = source.removeprefix("dir:").rstrip("/")
+    for path in directories(top):
+        yield path or basename(top), Directory(f"{top}/{path}" if path else top)
 
 
 class _Sync:
@@ -111,20 +141,18 @@ class _Sync:
             self.counts["failed"] += 1
             return None
 
-    def image(self, reference: Reference, session: Session) -> None:
-        """Copy one image, if it is not there already."""
+    def image(self, name: str, source: Source) -> None:
+        """Copy one image, if it is not there already. name: its whole name where it is."""
         from veloci.cli.progress import progress
         from veloci.engine.tasks import parallel
         from veloci.transport.copy import copy
-        from veloci.transport.registry import RegistryPlace
 
-        target = f"{self.base}/{str(reference) if self.scoped else str(reference).rpartition('/')[2]}"
-        source = RegistryPlace(reference, session)
+        target = f"{self.base}/{name if self.scoped else name.rpartition('/')[2]}"
         place = self._place(target)
         if self._is_there(source, place):
-            self._say("there already", f"{reference}: there already, as {target}")
+            self._say("there already", f"{name}: there already, as {target}")
         elif self.dry_run:
-            self._say("to copy", f"{reference}: would be copied to {target}")
+            self._say("to copy", f"{name}: would be copied to {target}")
         else:
             with progress(quiet=self.quiet) as told:
                 done = copy(
@@ -136,7 +164,7 @@ class _Sync:
                     progress=told,
                     parallel=parallel,
                 )
-            self._say("copied", f"{reference}: copied to {target}, digest: {done.digest}")
+            self._say("copied", f"{name}: copied to {target}, digest: {done.digest}")
 
     def _say(self, what: str, text: str) -> None:
         from veloci.cli.output import visible
@@ -156,7 +184,7 @@ class _Sync:
         engine = Engine()
         return Places(engine.store, engine.names).destination(target, self.session)
 
-    def _is_there(self, source: RegistryPlace, place: Destination) -> bool:
+    def _is_there(self, source: Source, place: Destination) -> bool:
         """Whether the destination has the very manifest that a copy without changes would give it."""
         from contextlib import suppress
 
@@ -172,7 +200,7 @@ class _Sync:
                 there = place.manifest()[0]
         if there is None:
             return False
-        found = source.repository.resolve()
+        found = source.repository.resolve() if isinstance(source, RegistryPlace) else source.manifest()[0]
         if found and media.is_index(found.media_type) and not self.all:
             found = select(source, *source.manifest(), None)[0]
         return found is not None and found.digest == there.digest

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from veloci.errors import HostError, InvalidInput
+from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.spec import digest as digests
 from veloci.spec.reference import Reference
 from veloci.transport import semver
@@ -59,6 +59,32 @@ class Origin:
         self.tls_verify: bool | None = None
         self.cert_dir: str | None = None
         self.repositories: list[Wanted] = []
+
+
+def repository(reference: Reference) -> Origin:
+    """All tags of the repository that `reference` names, or the one it names too."""
+    found = Origin(reference.registry)
+    exact = tuple(filter(None, (reference.digest or reference.tag,)))
+    alone = reference.replace(tag=None, digest=None)
+    found.repositories.append(Wanted(alone, exact, None if exact else lambda _tag: True))
+    return found
+
+
+def directories(path: str) -> list[str]:
+    """The images that are directories at or below `path`, as dir: writes them; their paths below it, "" for itself.
+
+    Raises NotFound if there are none.
+    """
+    import os
+
+    found = []
+    for folder, below, files in os.walk(path):
+        below.sort()
+        if "manifest.json" in files:
+            found.append(folder[len(path.rstrip("/")) :].strip("/"))
+    if not found:
+        raise NotFound("holds no image", where=path, hint="veloci sync FILE dir:DIRECTORY makes some")
+    return found
 
 
 def _exactly(repository: Reference, text: str) -> Reference:
