@@ -134,8 +134,7 @@ def wait(container: str, /, *containers: str) -> int:
 
 def rename(container: str, name: str, /) -> int:
     """Give a container another name."""
-    records = Engine().containers.records
-    records.rename(records.load(records.find(container)), name)
+    Engine().containers.rename(container, name)
     return 0
 
 

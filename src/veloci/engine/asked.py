@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from veloci.engine.run_options import RunOptions
 
 INIT = "/sbin/docker-init"  # where docker has it
+_MILLISECOND = 10**6  # nanoseconds
 _SHM = 64 << 20  # bytes of /dev/shm
 _LEAST = 6 << 20  # bytes of memory that a container needs to start
 
@@ -101,6 +102,35 @@ def joined(wanted: RunOptions) -> dict[str, str]:
     return found
 
 
+def healthcheck(wanted: RunOptions) -> dict[str, Any]:
+    """What the health options say, in the shape of docker's Healthcheck; {} for nothing. Raises InvalidInput."""
+    from veloci.spec.duration import parse
+
+    found: dict[str, Any] = {}
+    if wanted.health_cmd:
+        found["Test"] = ["CMD-SHELL", wanted.health_cmd]
+    for key, flag, text in (
+        ("Interval", "interval", wanted.health_interval),
+        ("Timeout", "timeout", wanted.health_timeout),
+        ("StartPeriod", "start-period", wanted.health_start_period),
+        ("StartInterval", "start-interval", wanted.health_start_interval),
+    ):
+        span = parse(text) if text else 0
+        if span is None or span < 0 or 0 < span < _MILLISECOND:
+            raise InvalidInput(f"{text!r} is not a time of 1ms or more", where=f"--health-{flag}", hint="30s, 1m30s")
+        if span:
+            found[key] = span
+    if wanted.health_retries < 0:
+        raise InvalidInput("cannot be negative", where="--health-retries")
+    if wanted.health_retries:
+        found["Retries"] = wanted.health_retries
+    if wanted.no_healthcheck:
+        if found:
+            raise InvalidInput("conflicts with --health-* options", where="--no-healthcheck")
+        return {"Test": ["NONE"]}
+    return found
+
+
 def check(wanted: RunOptions) -> None:
     """Refuse what docker refuses together. Raises InvalidInput."""
     if wanted.rm and wanted.restart.partition(":")[0] != "no":
@@ -117,6 +147,8 @@ def check(wanted: RunOptions) -> None:
                 raise _conflict(words)
     if wanted.uts == "host" and (wanted.hostname or wanted.domainname):
         raise _conflict("hostname and the UTS mode")
+    if wanted.network_alias:
+        _check_aliases(wanted)
     plain = ("none", "host", "container", "ns")
     if (wanted.ip or wanted.mac_address) and wanted.network.partition(":")[0] in plain:
         where = "--ip" if wanted.ip else "--mac-address"
@@ -125,6 +157,21 @@ def check(wanted: RunOptions) -> None:
         raise _conflict("--cpus and --cpu-period or --cpu-quota")
     if wanted.stop_timeout < -1:
         raise InvalidInput(f"{wanted.stop_timeout} is not a time", where="--stop-timeout", hint="seconds, or -1")
+
+
+def _check_aliases(wanted: RunOptions) -> None:
+    from veloci.engine.record import has_names
+
+    where = "--network-alias"
+    if not has_names(wanted.network):
+        raise InvalidInput(
+            "network-scoped alias is supported only for containers in user defined networks",
+            where=where,
+            hint="veloci network create NAME; --network NAME",
+        )
+    for name in wanted.network_alias:
+        if not name.isascii() or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise InvalidInput(f"{name!r} is not a name", where=where)
 
 
 def _conflict(words: str) -> InvalidInput:

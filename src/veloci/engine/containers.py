@@ -6,7 +6,7 @@ import os
 from time import monotonic, sleep
 
 from veloci.engine import host_files
-from veloci.engine.record import Record, Records
+from veloci.engine.record import Record, Records, has_names
 from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.monitor import session, spawn, state
 from veloci.monitor.task import Task
@@ -102,11 +102,14 @@ class Containers:
                 rows=size[0],
                 columns=size[1],
                 restart=record.restart,
+                health=_health(record),
             )
+            self.announce(record)
             self._spawn(task, root, lock, pair)
         except BaseException:
             if lease is not None:
                 self._engine.networks.detach(lease)
+                self.announce(record)
             if pair is not None:
                 pair[0].close()
             raise
@@ -138,10 +141,24 @@ class Containers:
             if not os.path.exists(self.records.data(id)):  # a build's step
                 return
             record = self.records.load(id)
+            self.announce(record)
             if record.auto_remove:
                 self._forget(record, volumes=True)
 
         return finish
+
+    def announce(self, record: Record) -> None:
+        """Let the containers of its network know that it came, went, or has another name."""
+        if has_names(record.network):
+            from veloci.engine.names import announce
+
+            announce(self._engine, record.network)
+
+    def rename(self, word: str, name: str) -> None:
+        """Give it another name. Raises NotFound, Conflict, InvalidInput."""
+        record = self.records.load(self.records.find(word))
+        self.records.rename(record, name)
+        self.announce(record)
 
     def _lease(self, record: Record) -> dict[str, Any] | None:
         if record.network in ("none", "host") or record.network.startswith(("container:", "ns:")):
@@ -350,6 +367,13 @@ class Containers:
         from veloci.engine.description import described
 
         return described(self._engine, self.records.load(self.records.find(word)))
+
+
+def _health(record: Record) -> dict[str, Any] | None:
+    """How it is asked whether it is well; None if it is not."""
+    config = record.config or {}
+    check = config.get("Healthcheck")
+    return {**check, "Shell": config.get("Shell")} if check and check.get("Test") else None
 
 
 def signal_number(text: str, where: str = "") -> int:

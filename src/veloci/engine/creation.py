@@ -58,6 +58,7 @@ class Creation:
         if "ipc" in self.joined:
             self._shareable(self.joined["ipc"])
         self.options, self._command = asked.bundled(wanted, command), command
+        self._health = asked.healthcheck(wanted)
         self.named = asked.named_devices(wanted)
         if wanted.stop_signal:
             signal_number(wanted.stop_signal, "--stop-signal")
@@ -173,6 +174,7 @@ class Creation:
             runtime=wanted.runtime or "veloci",
             network=self._network(),
             joined=self.joined,
+            aliases=wanted.network_alias,
             address=wanted.ip,
             mac=wanted.mac_address,
             ports=tuple(port.plain() for port in self._ports(exposed)),
@@ -192,7 +194,7 @@ class Creation:
             dns_options=wanted.dns_option,
             command=tuple(args[2:] if self.options.init else args),
             exposed=tuple(exposed),
-            config=asked_config(image, self.options, command=self._command),
+            config=asked_config(image, self.options, command=self._command, health=self._health),
             host_config=asked_for(wanted, self.options),
         )
 

@@ -64,6 +64,7 @@ class Orphan:
         if lease is not None:
             self._engine.networks.detach(lease)
             os.unlink(f"{self._run}/lease.json")
+            self._engine.containers.announce(self.record)
         if now is not None:
             state.write(f"{self._data}/exit.json", state.orphaned(state.State.convert(now)).plain())
             os.unlink(f"{self._run}/state.json")

@@ -49,6 +49,7 @@ class Record(Document):
     runtime: str = "veloci"
     network: str = "bridge"  # a network's name, none, host, container:ID or ns:PATH
     joined: dict[str, str] = {}  # a namespace's kind (network, pid, ipc) -> ID of the container whose it is
+    aliases: tuple[str, ...] = ()  # further names in a network of the user's
     address: str = ""  # what was asked for in the network
     mac: str = ""
     ports: tuple[Json, ...] = ()  # network.ports.Port, plain
@@ -225,6 +226,11 @@ class Records:
         self._graves.bury(self.run(id))
         self._making.bury(self.data(id))
         self._making.end(id)
+
+
+def has_names(network: str) -> bool:
+    """Whether containers in it know each other by name: it is one that the user made."""
+    return network not in ("bridge", "default", "none", "host") and ":" not in network
 
 
 def _check(name: str) -> None:

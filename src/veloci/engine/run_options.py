@@ -28,6 +28,7 @@ class RunOptions(Document):
     -P, --publish-all          publish every port that the image or --expose names
     --expose PORT[/PROTOCOL]   a port that it listens on
     --network, --net NAME      bridge, none, host, container:NAME, ns:PATH or a network
+    --network-alias NAME       a further name by which containers in a network of yours find it
     --ip ADDRESS               its address in the network
     --mac-address ADDRESS      its link's address
     -h, --hostname NAME        its host name
@@ -78,6 +79,13 @@ class RunOptions(Document):
     --ulimit TYPE=SOFT[:HARD]  a resource limit
     --sysctl KEY=VALUE         a kernel parameter of its namespaces
     --shm-size SIZE            of /dev/shm
+    --health-cmd COMMAND       how the container is asked whether it is well, by its shell
+    --health-interval TIME     between two looks (30s)
+    --health-timeout TIME      how long one may take (30s)
+    --health-retries N         failures in a row that make it unhealthy (3)
+    --health-start-period TIME  how long it may take to start: failures do not count (0s)
+    --health-start-interval TIME  between two looks meanwhile (5s)
+    --no-healthcheck           do not ask, whatever the image says
     --stop-signal SIGNAL       what stop sends
     --stop-timeout SECONDS     how long stop waits
     --restart POLICY           no, always, unless-stopped, on-failure[:n]
@@ -104,6 +112,7 @@ class RunOptions(Document):
     publish_all: bool = False
     expose: tuple[str, ...] = ()
     network: str = "bridge"
+    network_alias: tuple[str, ...] = ()
     ip: str = ""
     mac_address: str = ""
     hostname: str = ""
@@ -156,6 +165,13 @@ class RunOptions(Document):
     stop_signal: str = ""
     stop_timeout: int = 10
     restart: str = "no"
+    health_cmd: str = ""
+    health_interval: str = ""
+    health_timeout: str = ""
+    health_retries: int = 0
+    health_start_period: str = ""
+    health_start_interval: str = ""
+    no_healthcheck: bool = False
     pull: str = "missing"
     platform: str = ""
     runtime: str = "veloci"
