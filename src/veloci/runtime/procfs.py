@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from veloci.runtime.child import Child
 
-_PROC_SUPER_MAGIC = 0x9FA0
-
 
 def sysctl(child: Child, values: Sequence[tuple[str, str]]) -> None:
     """Write kernel parameters of the container's namespaces through a procfs that nothing can be mounted on."""
@@ -47,7 +45,7 @@ def _private_proc() -> int:
         proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE)
     except OSError:  # in a user namespace what is mounted below must come along
         proc = mount.open_tree(mount.AT_FDCWD, "/proc", mount.OPEN_TREE_CLONE | mount.AT_RECURSIVE)
-    if mount.fstype(proc) != _PROC_SUPER_MAGIC:
+    if mount.fstype(proc) != mount.PROC_SUPER_MAGIC:
         os.close(proc)
         raise OSError(ENOENT, "/proc is not procfs")
     return proc

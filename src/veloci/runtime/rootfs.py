@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix as os
 from _stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
-from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO
+from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM
 
 from veloci.kernel import mount as m
 from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, make_file_in_root, open_in_root
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from veloci.runtime.child import Child
 
+_TELLING = (  # of /proc, as runc's list
+    "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo sys/kernel/ns_last_pid sys/crypto/fips_enabled"
+).split()
 _KINDS = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 _ORDINARY = ("proc", "sysfs")  # whatever writes to /proc must find procfs there: never through a symlink
 
@@ -70,6 +73,7 @@ def filesystem(
         if error.errno in (ELOOP, ENOTDIR) and kind in _ORDINARY:
             raise OSError(error.errno, f"{kind} must be mounted on ordinary directory") from None
         raise
+    _guard(child, place, tree)
     if copy:
         _copy_up(place, tree)
     _attach(tree, place, propagation)
@@ -108,6 +112,7 @@ def attach(
         place = make_directory_in_root(child.root, target)
     else:
         place = make_file_in_root(child.root, target)
+    _guard(child, place, tree)
     late = set & m.MOUNT_ATTR_RDONLY
     if set & ~late or clear:
         m.mount_setattr(tree, set=set & ~late, clear=clear)
@@ -141,6 +146,19 @@ def remount(
     for flags in propagation:
         m.mount_setattr(tree, propagation=flags & ~m.MS_REC, recursive=bool(flags & m.MS_REC))
     _keep(child, tree, late)
+
+
+def _guard(child: Child, place: int, tree: int) -> None:
+    """Refuse a mount over what the kernel and we write to: inside procfs, but for files that only tell of the host."""
+    if m.fstype(place) != m.PROC_SUPER_MAGIC:
+        return
+    path = os.readlink(f"/proc/self/fd/{place}").removeprefix(os.readlink(f"/proc/self/fd/{child.root}"))
+    if path == "/proc" and m.fstype(tree) == m.PROC_SUPER_MAGIC:
+        return
+    if path == "/proc":
+        raise OSError(EPERM, f"{path!r} cannot be mounted because it is not of type proc")
+    if path.removeprefix("/proc/") not in _TELLING:
+        raise OSError(EPERM, f"{path!r} cannot be mounted because it is inside /proc")
 
 
 def _attach(tree: int, place: int, propagation: Sequence[int]) -> None:

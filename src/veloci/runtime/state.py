@@ -55,7 +55,10 @@ class Directory:
             except FileNotFoundError:
                 from os import makedirs
 
-                makedirs(self.path, 0o700)
+                root = self.path.rpartition("/")[0]
+                makedirs(root.rpartition("/")[0] or "/", exist_ok=True)
+                posix.mkdir(root, 0o700)
+                posix.mkdir(self.path, 0o700)
         except OSError as error:
             if error.errno == EEXIST:
                 raise Conflict("container with given ID already exists") from None

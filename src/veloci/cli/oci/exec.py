@@ -112,12 +112,12 @@ def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap
     plain = base.plain()
     if user:
         uid, _, gid = user.partition(":")
-        if not uid.isdigit() or (gid and not gid.isdigit()):
+        if not _number(uid) or (gid and not _number(gid)):
             raise InvalidInput(f"{user!r} is not UID[:GID]", where="--user")
         plain["user"] = {"uid": int(uid), "gid": int(gid or 0)}
     if additional_gids:
         for gid in additional_gids:
-            if not gid.isdigit():
+            if not _number(gid):
                 raise InvalidInput(f"{gid!r} is not a number", where="--additional-gids")
         plain.setdefault("user", {"uid": 0, "gid": 0})["additionalGids"] = [int(gid) for gid in additional_gids]
     if cap:
@@ -125,3 +125,8 @@ def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap
         for name in ("bounding", "effective", "permitted"):
             sets[name] = [*sets.get(name, []), *cap]
     return plain
+
+
+def _number(text: str) -> bool:
+    """Whether it is a number in decimal digits; what is out of range is refused as config.json's."""
+    return text.isascii() and text.isdecimal()

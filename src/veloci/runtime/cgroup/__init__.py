@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from veloci.spec.runtime import Resources
 
+_LONGEST, _LONGEST_PART = 3000, 255  # PATH_MAX less the mount point, NAME_MAX
 _PATIENCE = 200  # times 10 ms, for killed processes to leave
 
 
@@ -33,6 +34,8 @@ def place(path: str, id: str) -> dict[str, str]:
     inner = "/".join(part for part in (path or id).split("/") if part not in ("", "."))
     if not inner:
         raise InvalidInput("names the root of the hierarchy", where="config.json: $.linux.cgroupsPath")
+    if len(inner) > _LONGEST or any(len(part) > _LONGEST_PART for part in inner.split("/")):
+        raise InvalidInput("is too long", where="config.json: $.linux.cgroupsPath")
     places = {}
     for hierarchy in hierarchies():
         if path.startswith("/"):

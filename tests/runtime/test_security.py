@@ -1,0 +1,502 @@
+"""The attacks that other runtimes fell to, tried on real containers; the names are those of docs/security.md."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
+
+HOST = Path("/proc/self/exe").resolve()
+
+
+def bound(source, place, *options):
+    return {"destination": place, "type": "none", "source": str(source), "options": ["bind", *options]}
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A directory of the host beside the bundle, which must stay empty."""
+    place = tmp_path / "outside"
+    place.mkdir()
+    yield place
+    assert list(place.iterdir()) == []
+
+
+# --- A1 to A3: the runtime's own program and what it loads ---------------------------------------
+
+
+def test_a_program_that_is_the_runtimes_own_gets_nothing(runtime):
+    before = hashlib.sha256(HOST.read_bytes()).digest()
+    script = runtime.bundle / "rootfs/bin/again"
+    script.write_text("#!/proc/self/exe\n")
+    script.chmod(0o755)
+    for program in ("/proc/self/exe", "/bin/again"):
+        done = runtime.run(program)
+        assert done.returncode in (1, 8), done  # ENOEXEC, or refused at once
+        assert runtime.traces() == []
+    assert hashlib.sha256(HOST.read_bytes()).digest() == before
+
+
+def test_what_enters_a_container_cannot_be_opened_there(runtime):
+    """CVE-2019-5736: its root waits for our process to appear, and opens its program for writing."""
+    before = hashlib.sha256(HOST.read_bytes()).digest()
+
+    def change(config):
+        config["root"]["readonly"] = False
+
+    hostile = "while :; do for p in /proc/[0-9]*; do readlink $p/exe; readlink $p/root; readlink $p/cwd; (echo x > $p/exe) && echo WRITTEN; done; done > /seen 2>/dev/null"
+    runtime.detached("sh", "-c", hostile, change=change)
+    for _ in range(6):
+        assert runtime("exec", runtime.id, "true").returncode == 0
+    runtime("kill", runtime.id, "KILL")
+    seen = set((runtime.bundle / "rootfs/seen").read_text().split())
+    assert "WRITTEN" not in seen
+    assert "python" not in " ".join(seen)
+    # Its own programs, our stub once it is the stub, and nothing of ours before.
+    assert seen <= {"/bin/busybox", "/", "/memfd:stub", "(deleted)", "/memfd:init"}
+    assert hashlib.sha256(HOST.read_bytes()).digest() == before
+
+
+@pytest.mark.needs("strace")
+def test_an_exec_loads_nothing_from_a_hostile_container(runtime, tmp_path):
+    """CVE-2019-14271, CVE-2026-41567: libraries, modules, preloads and programs of its own lie in wait."""
+    rootfs = runtime.bundle / "rootfs"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for place in ("etc", f"usr/lib/{version}", "usr/bin", "lib"):
+        (rootfs / place).mkdir(parents=True)
+    (rootfs / "etc/ld.so.preload").write_text("/lib/evil.so\n")
+    (rootfs / "etc/passwd").write_text("root:x:0:0::/home:/bin/sh\n" + "x" * 100000)
+    (rootfs / "etc/nsswitch.conf").write_text("passwd: evil\n")
+    hostile = ["LD_PRELOAD=/lib/evil.so", "LD_LIBRARY_PATH=/lib", "PYTHONPATH=/usr/lib", "PYTHONSTARTUP=/x.py"]
+    runtime.detached("sleep", "100", change=lambda c: c["process"]["env"].extend(hostile))
+    trace = tmp_path / "trace"
+    words = [runtime.program, "--root", str(runtime.root), "exec", runtime.id, "true"]
+    subprocess.run(
+        ["strace", "-f", "-e", "trace=open,openat,openat2,execve,execveat,setns", "-o", str(trace), *words],
+        check=True,
+        timeout=60,
+    )
+    entered, opened = set(), []
+    for line in trace.read_text().splitlines():
+        pid, _, call = line.partition(" ")
+        if call.lstrip().startswith("setns("):
+            entered.add(pid)
+        elif pid in entered and "open" in call[:12] and "ENOENT" not in call:
+            opened.append(call.split('"')[1])
+    assert entered
+    allowed = {"/", "/proc", "/etc/passwd", "/dev/null"}
+    assert {
+        path for path in opened if path not in allowed and not path.startswith(("/proc/", "/sys/fs/cgroup"))
+    } == set()
+
+
+# --- A4: descriptors and working directories -------------------------------------------------------
+
+
+def test_no_descriptor_of_the_host_is_a_working_directory(runtime):
+    """CVE-2024-21626, at create and at exec."""
+    for number in range(3, 12):
+        done = runtime.run(
+            "cat", "../../../../etc/hostname", change=lambda c, n=number: c["process"].update(cwd=f"/proc/self/fd/{n}")
+        )
+        assert done.returncode == 1
+        assert done.stdout == ""
+    runtime.detached("sleep", "100")
+    for number in range(3, 12):
+        done = runtime("exec", "--cwd", f"/proc/self/fd/{number}", runtime.id, "ls")
+        assert (done.returncode, done.stdout) == (255, ""), number
+
+
+def test_descriptors_of_the_caller_are_closed(runtime, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    runtime.configure("sh", "-c", "ls /proc/self/fd")
+    with open(tmp_path / "secret") as secret, open(tmp_path / "secret") as other:
+        numbers = (secret.fileno(), other.fileno())
+        words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
+        done = subprocess.run(
+            words, pass_fds=numbers, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL, timeout=20
+        )
+    assert done.stdout.split() == ["0", "1", "2", "3"]  # 3 is ls's own
+
+
+def test_closed_standard_streams_let_nothing_of_the_host_in(runtime):
+    """What the runtime opens first would be the container's streams."""
+    runtime.configure(
+        "sh",
+        "-c",
+        "for n in 0 1 2; do readlink /proc/1/fd/$n; done > /streams",
+        change=lambda c: c["root"].update(readonly=False),
+    )
+    words = f"{runtime.program} --root {runtime.root} run --bundle {runtime.bundle} {runtime.id} <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", words], check=False, timeout=20)
+    streams = runtime.bundle / "rootfs/streams"
+    shown = set(streams.read_text().split()) if streams.exists() else set()
+    assert shown <= {"/dev/null", "/streams"}
+    assert runtime.traces() == []
+
+
+# --- A5 to A11: mounts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/sys", "/proc/self/attr", "/proc/1", "/proc/../proc/self", "//proc/./fs", "/link/self/attr"]
+)
+def test_nothing_is_mounted_inside_proc(runtime, place):
+    """CVE-2019-16884, CVE-2025-52881: what writes to /proc must find the kernel's files."""
+    (runtime.bundle / "rootfs/link").symlink_to("/proc")
+    mount = {"destination": place, "type": "tmpfs", "source": "tmpfs"}
+    done = runtime.run("true", change=lambda c: c["mounts"].append(mount))
+    assert done.returncode == 1
+    assert "cannot be mounted because it is inside /proc" in done.stderr
+    assert runtime.traces() == []
+
+
+def test_files_about_the_host_may_be_replaced_inside_proc(either, tmp_path):
+    """lxcfs's, as runc allows."""
+    (tmp_path / "uptime").write_text("1.00 1.00\n")
+    done = either.run(
+        "cat", "/proc/uptime", change=lambda c: c["mounts"].append(bound(tmp_path / "uptime", "/proc/uptime"))
+    )
+    assert done.stdout == "1.00 1.00\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["proc", "sys"])
+def test_a_proc_or_sys_that_is_a_symlink_is_refused(runtime, outside, name):
+    """CVE-2023-27561, CVE-2023-28642."""
+    (runtime.bundle / "rootfs" / name).symlink_to(outside)
+    done = runtime.run("true")
+    assert "must be mounted on ordinary directory" in done.stderr
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize("kind", ["symlink", "file"])
+def test_a_false_null_device_hides_and_exposes_nothing(runtime, outside, kind):
+    """CVE-2025-31133: hidden files are covered by /dev/null, which must not be the image's."""
+    (runtime.bundle / "rootfs/dev").mkdir()
+    null = runtime.bundle / "rootfs/dev/null"
+    null.symlink_to(outside / "target") if kind == "symlink" else null.write_text("")
+    (runtime.bundle / "rootfs/secret").write_text("secret")
+
+    def change(config):
+        config["mounts"] = [mount for mount in config["mounts"] if not mount["destination"].startswith("/dev")]
+        config["linux"]["maskedPaths"] = ["/secret"]
+
+    done = runtime.run("cat", "/secret", change=change)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/dev/null is another file already" in done.stderr
+
+
+def test_a_hidden_file_is_the_hosts_null_device(runtime):
+    (runtime.bundle / "rootfs/secret").write_text("secret")
+    done = runtime.run("stat", "-c", "%t:%T", "/secret", change=lambda c: c["linux"].update(maskedPaths=["/secret"]))
+    assert done.stdout == "1:3\n"
+
+
+def test_a_console_that_is_a_symlink_leads_nowhere_outside(runtime, outside):
+    """CVE-2025-52565."""
+    (runtime.bundle / "rootfs/dev/pts").mkdir(parents=True)
+    (runtime.bundle / "rootfs/dev/console").symlink_to(outside / "console")
+
+    def change(config):
+        config["process"]["terminal"] = True
+        config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/dev"]
+
+    before = Path("/proc/self/mountinfo").read_text()
+    done = runtime.run("true", change=change)
+    assert done.returncode in (0, 1)
+    assert [
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if line not in before and str(outside) in line
+    ] == []
+
+
+def test_a_pts_that_is_no_devpts_gives_no_terminal(runtime):
+    (runtime.bundle / "rootfs/dev/pts").mkdir(parents=True)
+    (runtime.bundle / "rootfs/dev/pts/ptmx").write_text("")
+
+    def change(config):
+        config["process"]["terminal"] = True
+        config["mounts"] = [mount for mount in config["mounts"] if not mount["destination"].startswith("/dev")]
+
+    done = runtime.run("true", change=change)
+    assert "/dev/pts is not a devpts file system" in done.stderr
+    assert runtime.traces() == []
+
+
+def test_a_setting_is_written_to_the_kernel_whatever_lies_over_it(runtime):
+    """CVE-2025-52881: a hook of the container's covers /proc/sys before the settings are written."""
+    rootfs = runtime.bundle / "rootfs"
+    cover = f"mount -t tmpfs tmpfs {rootfs}/proc/sys && mkdir -p {rootfs}/proc/sys/net/ipv4 && echo 0 > {rootfs}/proc/sys/net/ipv4/ip_forward"
+
+    def change(config):
+        config["hooks"] = {
+            "createContainer": [
+                {"path": "/bin/sh", "args": ["sh", "-c", cover], "env": ["PATH=/usr/bin:/bin:/usr/sbin:/sbin"]}
+            ]
+        }
+        config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
+        config["linux"]["readonlyPaths"] = []
+        config["mounts"].append({"destination": "/proc2", "type": "proc", "source": "proc"})
+
+    done = runtime.run("cat", "/proc2/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/ip_forward", change=change)
+    assert done.stdout == "1\n0\n", done.stderr
+
+
+def test_a_place_that_turns_into_a_symlink_leads_no_mount_outside(runtime, outside):
+    """CVE-2021-30465, CVE-2024-45310."""
+    place, spare = runtime.bundle / "rootfs/swap", runtime.bundle / "rootfs/spare"
+    place.mkdir()
+    spare.symlink_to(outside)
+    ended = threading.Event()
+
+    def swap():
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        while not ended.is_set():  # RENAME_EXCHANGE: at every moment one or the other stands there
+            libc.renameat2(-100, os.fsencode(place), -100, os.fsencode(spare), 2)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(10):
+            runtime.run(
+                "true",
+                change=lambda c: c["mounts"].append({"destination": "/swap/made", "type": "tmpfs", "source": "tmpfs"}),
+            )
+            assert list(outside.iterdir()) == []
+    finally:
+        ended.set()
+        thread.join()
+    assert str(outside) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_links_and_dots_of_an_image_end_in_its_root(runtime, outside):
+    """CVE-2019-18837, CVE-2025-24965, CVE-2026-41579: directories, devices and files that the runtime makes."""
+    rootfs = runtime.bundle / "rootfs"
+    (rootfs / "absolute").symlink_to(outside)
+    (rootfs / "relative").symlink_to("../" * 12 + str(outside).lstrip("/"))
+
+    def change(config):
+        config["root"]["readonly"] = False
+        config["process"]["cwd"] = "/absolute/cwd"
+        config["mounts"] += [
+            {"destination": "/relative/tmp", "type": "tmpfs", "source": "tmpfs"},
+            bound("/etc/hostname", "/absolute/file"),
+        ]
+        config["mounts"].append(
+            {"destination": "/../../../" + str(outside) + "/dots", "type": "tmpfs", "source": "tmpfs"}
+        )
+        config["linux"]["devices"] = [{"path": "/absolute/null", "type": "c", "major": 1, "minor": 3}]
+
+    done = runtime.run("sh", "-c", "pwd", change=change)
+    assert done.stdout == f"{outside}/cwd\n", done.stderr
+    inside = rootfs / str(outside).lstrip("/")
+    assert {path.name for path in inside.iterdir()} == {"cwd", "tmp", "file", "null", "dots"}
+
+
+# --- A12 to A17: what a process may, and who it is -----------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["run", "exec", "exec --cap"])
+def test_nothing_is_inheritable_by_default(runtime, how):
+    """CVE-2022-29162, CVE-2022-24769 and their kin."""
+    look = ("grep", "-E", "Cap(Inh|Amb)", "/proc/self/status")
+    if how == "run":
+        done = runtime.run(*look)
+    else:
+        runtime.detached("sleep", "100")
+        more = ("--cap", "CAP_NET_RAW") if how == "exec --cap" else ()
+        done = runtime("exec", *more, runtime.id, *look)
+    assert {line.split()[1] for line in done.stdout.splitlines()} == {"0000000000000000"}
+
+
+def test_the_hosts_release_agent_is_out_of_reach(runtime):
+    """CVE-2022-0492."""
+
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "cgroup"})
+        for mount in config["mounts"]:
+            if mount["type"] == "cgroup":
+                mount["options"].remove("ro")
+
+    script = "ls /sys/fs/cgroup/*/release_agent; mkdir /tmp /tmp/c; mount -t cgroup -o memory cgroup /tmp/c; echo $?"
+    (runtime.bundle / "rootfs/bin/mkdir").symlink_to("busybox")
+    change_root = lambda c: (change(c), c["root"].update(readonly=False))  # noqa: E731
+    done = runtime.run("sh", "-c", script, change=change_root)
+    assert "release_agent" not in done.stdout
+    assert done.stdout.splitlines()[-1] != "0"
+    assert "permission denied" in done.stderr.lower()
+
+
+@pytest.mark.parametrize(
+    "user", ["4294967296", "4294967295", "-1", "0x0", "1e3", " 0", "0:4294967296", "٣", "²", "99999999999999999999"]
+)
+def test_a_number_that_is_no_user_is_refused(runtime, user):
+    """CVE-2024-40635, CVE-2026-46680, CVE-2026-30892: it must not come out as root."""
+    runtime.detached("sleep", "100")
+    done = runtime("exec", f"--user={user}", runtime.id, "id", "-u")
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "user" in done.stderr
+
+
+@pytest.mark.needs("setpriv")
+def test_groups_of_the_caller_are_left_behind(runtime):
+    """CVE-2022-36109, CVE-2023-25173."""
+    runtime.configure("grep", "Groups", "/proc/self/status", change=lambda c: c["process"]["user"].update(uid=5, gid=5))
+    words = [
+        "setpriv",
+        "--groups",
+        "7,8,9",
+        runtime.program,
+        "--root",
+        str(runtime.root),
+        "run",
+        "--bundle",
+        str(runtime.bundle),
+        runtime.id,
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20, stdin=subprocess.DEVNULL)
+    assert done.stdout == "Groups:\t \n"
+
+
+def test_the_session_keyring_is_its_own(runtime):
+    done = runtime.run("cat", "/proc/keys", change=lambda c: c["linux"].update(maskedPaths=[]))
+    assert f"_ses.{runtime.id}"[:20] in done.stdout
+
+
+# --- A19 to A22 ----------------------------------------------------------------------------------
+
+
+def test_long_values_are_refused_whole_and_never_cut(runtime):
+    """CVE-2021-43784: a length that wraps."""
+    for change in (
+        lambda c: c.update(hostname="x" * 65536),
+        lambda c: c["process"].update(args=["true", "x" * (1 << 20)]),
+        lambda c: c["mounts"].append({"destination": "/" + "x" * 65600, "type": "tmpfs", "source": "tmpfs"}),
+        lambda c: c["linux"].update(cgroupsPath="/" + "x" * 65600),
+    ):
+        done = runtime.run("true", change=change)
+        assert done.returncode == 1
+        assert "config.json: $." in done.stderr or "exec: " in done.stderr
+        assert runtime.traces() == []
+
+
+def test_the_default_profile_denies_the_kernels_less_trodden_calls():
+    """CVE-2026-31431 and its kin, by the profile that `veloci run` gives."""
+    script = textwrap.dedent("""
+        import ctypes, json, socket, sys
+        from veloci.bundle.seccomp import profile
+        from veloci.kernel import seccomp
+        from veloci.kernel.process import PR_SET_NO_NEW_PRIVS, prctl
+        from veloci.runtime.filters import compiled
+        from veloci.spec.runtime import Seccomp
+        libc = ctypes.CDLL(None, use_errno=True)
+        bpf, flags = compiled(Seccomp.convert(json.loads(json.dumps(profile(())))), sys.argv[1])
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.load(bpf, flags)
+        calls = {"bpf": 321, "keyctl": 250, "add_key": 248, "userfaultfd": 323, "io_uring_setup": 425, "mount": 165,
+                 "perf_event_open": 298, "kexec_load": 246, "init_module": 175, "open_by_handle_at": 304, "ptrace_x": 101}
+        for name, number in calls.items():
+            ctypes.set_errno(0)
+            result = libc.syscall(number, 0, 0, 0, 0, 0)
+            print(name, result, ctypes.get_errno())
+        print("unshare", libc.unshare(0x10000000), ctypes.get_errno())
+        try:
+            socket.socket(38, socket.SOCK_SEQPACKET)  # AF_ALG
+        except OSError as error:
+            print("af_alg -1", error.errno)
+        print("vsock", libc.socket(40, 1, 0), ctypes.get_errno())
+    """)
+    import tempfile
+
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers are of x86-64")
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(
+            [sys.executable, "-c", script, directory], capture_output=True, text=True, check=False, timeout=60
+        )
+    found = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert len(found) == 14, done.stderr
+    for name, (result, number) in found.items():
+        if name != "ptrace_x":  # allowed on kernels that guard it
+            assert (result, number in ("1", "38")) == ("-1", True), name  # EPERM or ENOSYS
+
+
+def test_state_is_for_its_owner_alone(runtime):
+    """CVE-2021-41103: others must reach neither state nor root file systems."""
+    runtime.detached("sleep", "100")
+    place = runtime.root / runtime.id
+    assert (runtime.root.stat().st_mode & 0o777, place.stat().st_mode & 0o777) == (0o700, 0o700)
+    for file in place.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_a_foreign_process_that_has_the_pid_is_never_signalled(runtime):
+    runtime.detached("sleep", "100")
+    state = runtime.root / runtime.id / "state.json"
+    saved = json.loads(state.read_text())
+    os.kill(saved["pid"], 9)
+    time.sleep(0.2)
+    with subprocess.Popen(["sleep", "60"]) as foreign:
+        state.write_text(json.dumps({**saved, "pid": foreign.pid}))
+        assert runtime.state()["status"] == "stopped"
+        assert runtime("kill", runtime.id, "KILL").returncode == 1
+        assert runtime("delete", "--force", runtime.id).returncode == 0
+        assert foreign.poll() is None
+        foreign.kill()
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("command", ["create", "start", "delete"])
+def test_a_runtime_killed_anywhere_leaves_nothing_that_delete_cannot_remove(runtime, command):
+    """A kill at the k-th of its calls; then `delete --force`, and the ID is free again."""
+    for call, when in (
+        ("mkdir", 2),
+        ("mkdir", 9),
+        ("write", 4),
+        ("write", 30),
+        ("rename", 2),
+        ("unlink", 1),
+        ("rmdir", 3),
+        ("openat", 60),
+    ):
+        if command == "create":
+            runtime.configure("sleep", "100")
+            words = ["create", "--bundle", str(runtime.bundle), runtime.id]
+        else:
+            runtime.created("sleep", "100")
+            words = [command, *(("--force",) if command == "delete" else ()), runtime.id]
+        inject = f"inject={call}:signal=KILL:when={when}"
+        with open(runtime.root.parent / "out", "w") as out:
+            strace = [
+                "strace",
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                f"trace={call}",
+                "-e",
+                inject,
+                runtime.program,
+                "--root",
+                str(runtime.root),
+                *words,
+            ]
+            with subprocess.Popen(strace, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process:
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for the container too
+                    process.wait(0.7)
+                done = runtime("delete", "--force", runtime.id)
+                process.wait(10)
+        assert (done.returncode, done.stderr) == (0, ""), (call, when)
+        assert runtime.traces() == [], (call, when)
