@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from peers import Built, Dockerd, Scripted, Serving, busybox, digest, own_network, tar
 
+from veloci.cli.main import COMMANDS
+
 pytestmark = pytest.mark.needs("root", "overlay", "namespaces", "busybox", "ip")
 PROGRAMS = Path(sys.executable).parent
 LIMIT = 60  # seconds that a command may take
@@ -400,6 +402,16 @@ def docker(world, tmp_path_factory):
 @pytest.mark.parametrize(("kind", "words", "message", "status", "peer"), DOCKERS, ids=[case[1] for case in DOCKERS])
 def test_a_command_says_what_is_wrong(world, kind, words, message, status, peer):
     world.judged("veloci", words, message, status)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("help", "version", "registry serve")])
+def test_no_command_loses_its_countenance(world, command):
+    """Whatever it makes of a word that nothing is called, and of two: its own lines, or success."""
+    for words in (["nosuch"], ["nosuch", "x"]):
+        done = world.run(PROGRAMS / "veloci", *command.split(), *words)
+        lines = [line for line in done.stderr.splitlines() if not PROGRESS.match(line)]
+        assert [line for line in lines if not line.startswith(("veloci: ", "  try: "))] == []
+        assert done.returncode in (0, 1, 125)
 
 
 @pytest.mark.needs("docker", "dockerd")

@@ -128,3 +128,16 @@ def test_a_group_of_options_is_one_value():
         "Usage: veloci update [OPTIONS] CONTAINER\n\nChange.\n\n-f, --force  now\n"
         "-m, --memory SIZE  how much\n--tag NAME         a name; may be repeated"
     )
+
+
+def test_an_option_without_a_default_is_needed():
+    def attach(name: str, /, *, kind: str) -> None:
+        """Attach.
+
+        --kind KIND  what it is
+        """
+
+    with pytest.raises(InvalidInput) as failure:
+        call(attach, ["x"], program="veloci attach")
+    assert (str(failure.value), failure.value.hint) == ("--kind: is needed", "veloci attach --help")
+    assert call(attach, ["x", "--kind", "y"], program="veloci attach") == 0

@@ -43,12 +43,14 @@ class Usage:
         end = code.co_argcount + code.co_kwonlyargcount
         self.kinds: dict[str, str] = {}
         self.groups: dict[str, Any] = {}  # an argument that is a group -> its class
-        for name in code.co_varnames[code.co_argcount : end]:
+        names = code.co_varnames[code.co_argcount : end]
+        for name in names:
             group = command.__globals__.get(kinds[name])
             if hasattr(group, "_names"):
                 self.groups[name] = group
             else:
                 self.kinds[name] = str(kinds[name]).removesuffix(" | None")
+        self.needed = [name for name in self.kinds if name not in (command.__kwdefaults__ or {})]
         for group in self.groups.values():
             self.kinds |= {name: str(kind).removesuffix(" | None") for name, kind in group.__annotations__.items()}
         self.rest = code.co_varnames[end] if code.co_flags & 0x04 else ""  # CO_VARARGS: it has a *rest
@@ -120,6 +122,9 @@ def call(command: Callable[..., int | None], words: Sequence[str], *, program: s
             hint=f"{program} --help",
             exit_status=1,
         )
+    for name in usage.needed:
+        if name not in chosen:
+            raise InvalidInput("is needed", where=f"--{_spelled(name)}", hint=f"{program} --help", exit_status=1)
     return command(*positional, **usage.grouped(chosen)) or 0
 
 
