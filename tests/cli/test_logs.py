@@ -6,7 +6,7 @@ import time
 import pytest
 from box import until
 
-from veloci.cli.moments import duration, nanoseconds
+from veloci.cli.moments import nanoseconds
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
 
@@ -89,13 +89,6 @@ def test_a_time_that_is_none_is_refused(box):
 )
 def test_times_are_read_as_docker_reads_them(text, moment):
     assert nanoseconds(text, "--since") == moment
-
-
-@pytest.mark.parametrize(
-    ("text", "span"), [("1h30m", 5400e9), ("1.5s", 1.5e9), ("10ms", 1e7), ("5", None), ("h", None), ("1d", None)]
-)
-def test_durations_are_gos(text, span):
-    assert duration(text) == span
 
 
 def test_following_ends_with_the_container(box):

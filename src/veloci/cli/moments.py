@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from veloci.errors import InvalidInput
+from veloci.spec import duration
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _SECOND = 10**9
 
 
@@ -15,7 +15,7 @@ def nanoseconds(text: str, where: str) -> int:
     """
     from time import time_ns
 
-    ago = duration(text)
+    ago = duration.parse(text)
     if ago is not None:
         return time_ns() - ago
     whole, dot, fraction = text.partition(".")
@@ -26,17 +26,6 @@ def nanoseconds(text: str, where: str) -> int:
         hint = "2026-11-24T10:00:00Z, 2026-11-24, 1795514400, or 10m ago as 10m"
         raise InvalidInput(f"{text!r} is neither a time nor a duration", where=where, hint=hint)
     return found
-
-
-def duration(text: str) -> int | None:
-    """Go's duration, `1h30m` or `1.5s`, in nanoseconds; None if it is none."""
-    import re
-
-    number = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"
-    if not re.fullmatch(f"-?(?:{number})+", text):
-        return None
-    total = sum(float(count) * _UNITS[unit] for count, unit in re.findall(number, text))
-    return round(-total if text.startswith("-") else total)
 
 
 def _date(text: str) -> int | None:

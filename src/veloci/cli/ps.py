@@ -145,7 +145,10 @@ def _status(now: State) -> str:
     if now.status in ("exited", "restarting"):
         return f"{now.status.capitalize()} {ended}"
     up = f"Up {duration(max(0.0, time() - now.started_at / _SECOND))}"
-    return f"{up} (Paused)" if now.status == "paused" else up
+    if now.status == "paused":
+        return f"{up} (Paused)"
+    health = now.health if now.health != "starting" else "health: starting"
+    return f"{up} ({health})" if health else up
 
 
 def _ports(engine: Engine, record: Record, now: State) -> str:

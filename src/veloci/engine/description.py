@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-def asked_config(image: ContainerConfig, options: Options, *, command: Sequence[str]) -> Json:
+def asked_config(image: ContainerConfig, options: Options, *, command: Sequence[str], health: Json) -> Json:
     """What the image and the user say, in the shape of docker's Config; what the record knows is not here.
 
-    command: the user's words after the image's name.
+    command: the user's words after the image's name. health: what of the image's Healthcheck is to be otherwise.
     """
     entrypoint = image.entrypoint if options.entrypoint is None else options.entrypoint
     words = list(command) or (image.cmd if options.entrypoint is None else None)
     names = {entry.partition("=")[0] for entry in options.env}
-    health = image.healthcheck
+    health = {**(image.healthcheck.plain() if image.healthcheck else {}), **health}
     return {
         "Domainname": options.domainname,
         "User": options.user or image.user,
         "Env": [*options.env, *(entry for entry in image.env if entry.partition("=")[0] not in names)],
         "Cmd": None if words is None else list(words),
-        **({"Healthcheck": health.plain()} if health else {}),
+        **({"Healthcheck": health} if health else {}),
         "Volumes": {path: {} for path in image.volumes} or None,
         "WorkingDir": options.workdir or image.working_dir,
         "Entrypoint": list(entrypoint) if entrypoint else None,
@@ -55,7 +55,7 @@ def described(engine: Engine, record: Record) -> Json:
         "Created": timestamp(record.created),
         "Path": record.command[0],
         "Args": list(record.command[1:]),
-        "State": _state(now),
+        "State": {**_state(now), **_health(record, data)},
         "Image": record.image_id,
         "ResolvConfPath": f"{names}/resolv.conf",
         "HostnamePath": f"{names}/hostname",
@@ -101,6 +101,14 @@ def _state(now: state.State) -> Json:
         "StartedAt": timestamp(now.started_at) if now.started_at else _NEVER,
         "FinishedAt": timestamp(now.finished_at) if now.finished_at else _NEVER,
     }
+
+
+def _health(record: Record, data: str) -> Json:
+    """State.Health of a container that is asked how it is; nothing of another."""
+    check = (record.config or {}).get("Healthcheck") or {}
+    if (check.get("Test") or ["NONE"])[0] == "NONE":
+        return {}
+    return {"Health": state.read(f"{data}/health.json") or {"Status": "starting", "FailingStreak": 0, "Log": []}}
 
 
 def _config(record: Record) -> Json:

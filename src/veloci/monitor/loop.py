@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
 
+    from veloci.monitor.health import Prober
     from veloci.monitor.session import Client
     from veloci.monitor.task import Task
 
@@ -53,6 +54,7 @@ class Monitor:
         self.restarts = 0
         self.started_at = 0
         self.status = "created"
+        self.health: Prober | None = None
         self.last = state.State()  # how it ended last
 
     def run(self, ready: Callable[[VelociError | None], None], ended: Callable[[int], None]) -> None:
@@ -108,8 +110,27 @@ class Monitor:
             self._clean_after(error)
             return error
         self.started_at = time_ns()
+        self._examine()
         self._save("running")
         return None
+
+    def _examine(self) -> None:
+        """Begin to look after its health, if it says how."""
+        if not self.task.health:
+            return
+        from veloci.monitor.health import Check, Prober
+
+        check = Check(self.task.health, tuple(self.task.health.get("Shell") or ()))
+        if check.args:
+            self.health = Prober(self.poll, check, self._look, f"{self.task.data}/health.json")
+
+    def _look(self, args: list[str], output: int) -> int:
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            process = {**self.task.config["process"], "args": args, "terminal": False}
+            return self.runtime.exec(self.task.id, process, (null, output, output))[0]
+        finally:
+            os.close(null)
 
     def _create(self) -> None:
         task = self.task
@@ -150,8 +171,11 @@ class Monitor:
 
     def _watch(self) -> int:
         """Serve until it ends, and clean up. Returns its exit status."""
-        while not self._turn(-1):
+        while not self._turn(self.health.patience() if self.health else -1):
             pass
+        if self.health:
+            self.health.end()
+            self.health = None
         _, status = os.waitpid(self.pid, 0)
         self.streams.drain()
         if self.log:
@@ -176,7 +200,11 @@ class Monitor:
                     self._obey(*said)
             elif descriptor in self.streams:
                 self.streams.serve(descriptor, events)
+            elif self.health and descriptor in self.health and self.health.serve(descriptor):
+                self._save(self.status)
         self.streams.flow(flowing=not self.clients.behind)
+        if self.health and not ended and self.health.act():
+            self._save(self.status)
         return ended
 
     def _written(self, name: str, data: bytes) -> None:
@@ -291,6 +319,8 @@ class Monitor:
 
     def _save(self, status: str) -> None:
         """What it is now. While it waits to be started again, how it ended last is shown with that."""
+        if self.health and status != self.status:
+            self.health.hold(still=status == "paused")
         self.status = status
         pid = max(self.pid, 0)
         now = state.State(
@@ -303,6 +333,7 @@ class Monitor:
             finished_at=self.last.finished_at,
             exit_code=0 if pid else self.last.exit_code,
             oom_killed=not pid and self.last.oom_killed,
+            health=self.health.status if self.health else "",
             restarts=self.restarts,
         )
         state.write(f"{self.task.run}/state.json", now.plain())

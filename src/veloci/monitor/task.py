@@ -24,3 +24,4 @@ class Task(Document):
     columns: int = 0
     restart: Restart = Restart()
     log: bool = True
+    health: Json = None  # a Healthcheck in docker's shape, with the image's Shell beside

@@ -1,0 +1,18 @@
+"""Durations as Go writes them."""
+
+import pytest
+
+from veloci.spec.duration import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("1h30m", 5400 * 10**9), ("1.5s", 1_500_000_000), ("10ms", 10**7), ("1m30s", 90 * 10**9), ("1m1ms", 60_001_000_000),
+        ("2us", 2000), ("2µs", 2000), ("7ns", 7), (".5s", 500_000_000), ("-1s", -(10**9)), ("0", 0), ("0s", 0),
+        ("", None), ("-", None), ("5", None), ("h", None), ("1d", None), ("1s1", None), ("..s", None), ("1.2.3s", None),
+        ("1 s", None), ("s1", None),
+    ],
+)  # fmt: skip
+def test_a_duration_is_read(text, nanoseconds):
+    assert parse(text) == nanoseconds
