@@ -220,3 +220,16 @@ def test_a_push_goes_on_where_the_last_one_stopped(tmp_path, roots, monkeypatch)
         assert f"{digest(built.layers[0])[7:19]}: Pushed" in veloci("push", name)
     assert (offsets, bytes(got)) == ([0, 250_000], built.layers[0])
     assert not list((tmp_path / "data/uploads").iterdir())
+
+
+def test_a_tag_that_is_a_path_is_not_believed(built, tmp_path):
+    def tempts(request):
+        if "tags/list" in request.path:
+            return request.reply(200, b'{"tags":["../../../etc/x"]}')
+        return request.reply(200, b"{}")
+
+    with Scripted(tempts) as server:
+        said = failed("pull", "-a", "-q", f"{server.address}/app")
+    assert said.startswith(f"veloci: invalid reference '{server.address}/app:../../../etc/x': ")
+    assert said.count("\n") == 2
+    assert not list(tmp_path.glob("data/content/refs/**/*"))

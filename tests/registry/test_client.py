@@ -1,5 +1,6 @@
 """Our client against our registry, Debian's, and registries that misbehave."""
 
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -302,3 +303,31 @@ def test_a_registry_may_have_an_ipv6_address(tmp_path):
         there.upload(BLOB, opened())
         assert whole(there) == DATA
         assert there.own.origin == f"http://{address}"
+
+
+def test_a_download_that_is_reset_every_64_kib_arrives():
+    import socket
+    import struct
+
+    asked = []
+
+    @v2
+    def resets(request):
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        asked.append(start)
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(DATA) - start))
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        request.end_headers()
+        request.wfile.write(DATA[start : start + 65536])
+        time.sleep(0.02)  # a reset takes what was not read with it
+        if start + 65536 < len(DATA):
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.connection.close()
+            request.rfile.close()
+        request.cut()
+
+    with Scripted(resets) as bad:
+        assert whole(repository(bad.address)) == DATA
+    assert len(asked) >= 16

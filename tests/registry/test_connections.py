@@ -58,6 +58,13 @@ def test_an_authority_of_certs_d_is_trusted(nobody, tls, place):
 
 
 @pytest.mark.needs("openssl")
+def test_the_systems_authorities_may_be_elsewhere(tls, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls / "authority.crt"))
+    with Scripted(serves, tls / "server.pem") as server:
+        assert whole(repository(server.address)) == DATA
+
+
+@pytest.mark.needs("openssl")
 def test_a_client_certificate_is_shown(nobody, tls, tmp_path):
     with Scripted(serves, tls / "server.pem", authority=tls / "authority.crt") as server:
         trusting(tmp_path / "without", tls)

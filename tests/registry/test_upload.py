@@ -367,3 +367,30 @@ def test_no_room_for_what_is_kept_aside_is_told_as_that(tmp_path, monkeypatch):
     assert str(failure.value) == "keep a blob aside: File too large"
     assert failure.value.hint == "set TMPDIR to where there is room"
     assert list(tmp_path.glob("*")) == []
+
+
+def test_a_registry_that_stops_reading_is_not_waited_for():
+    size = 24 << 20
+    data = bytes(size)
+    taken, began = Uploads(), time.monotonic()
+
+    def stops(request):
+        if request.command == "PATCH" and not request.headers.get("Content-Length"):
+            time.sleep(5)  # and reads nothing
+            return request.cut()
+        return taken(request)
+
+    with Scripted(stops) as server:
+        found = repository(server.address, stall=0.4).adopt(
+            (data[at : at + 65536] for at in range(0, size, 65536)), "x"
+        )
+        assert time.monotonic() - began < 4.5
+    assert (found.digest, taken.got == data) == (digest(data), True)
+
+
+def test_an_upload_that_is_reset_every_64_kib_arrives():
+    taken = Uploads(take=lambda size: min(size, 65536))
+    with Scripted(taken) as server:
+        repository(server.address).upload(BLOB, opened())
+    assert taken.got == DATA
+    assert len(taken.parts) == 16
