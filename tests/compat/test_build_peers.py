@@ -246,7 +246,7 @@ def test_the_configuration_is_dockers_and_buildahs(context, docker, buildah, roo
         "WORKDIR /x",
         "WORKDIR /x/y",
         "STOPSIGNAL SIGQUIT",
-        'HEALTHCHECK &{["CMD" "ok"] "5s" "2s" "0s" "0s" \'\\x04\'}',
+        "HEALTHCHECK {Test:[CMD ok] Interval:5s Timeout:2s StartPeriod:0s StartInterval:0s Retries:4}",
         'CMD ["never"]',
         'ENTRYPOINT ["/bin/sh" "-c" "run it"]',
         'CMD ["a" "b c"]',

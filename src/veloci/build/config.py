@@ -232,7 +232,21 @@ def _health(image: Configuration, step: Instruction) -> str:
             raise InvalidInput(f"--retries {retries!r} is not a whole number", where=step.where)
         found["Retries"] = int(retries)
     image.config["Healthcheck"] = {key: value for key, value in found.items() if value}
-    return f"HEALTHCHECK {_quoted(test)}"
+    times = ("Interval", "Timeout", "StartPeriod", "StartInterval")
+    shown = [f"{key}:{_duration(found.get(key, 0))}" for key in times]
+    return f"HEALTHCHECK {{Test:[{' '.join(test)}] {' '.join(shown)} Retries:{found.get('Retries', 0)}}}"
+
+
+def _duration(nanoseconds: int) -> str:
+    """As Go prints one: 1h0m5s, 1m30s, 2.5s, 500ms, 0s."""
+    if not nanoseconds:
+        return "0s"
+    if nanoseconds < _UNITS["s"]:
+        return f"{nanoseconds / _UNITS['ms']:.6f}".rstrip("0").rstrip(".") + "ms"
+    minutes, rest = divmod(nanoseconds, _UNITS["m"])
+    seconds = f"{rest / _UNITS['s']:.9f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}" if minutes else seconds
 
 
 def _nanoseconds(text: str, flag: str, step: Instruction) -> int:
