@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from stat import S_ISREG
 
 from veloci.errors import Corrupt, HostError, InvalidInput, NotFound
@@ -31,6 +32,7 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._lock = allocate_lock()  # threads share one lease
         self._lease: Lease | None = None
         self._depth: list[None] = []  # one for each `leased` block inside which we are
 
@@ -139,11 +141,13 @@ class Store:
 
     def note(self, digest: Digest) -> None:
         """Keep `digest` from collection until this object's lease ends."""
-        if self._lease is None:
-            from veloci.content.lease import Lease
+        with self._lock:
+            if self._lease is None:
+                from veloci.content.lease import Lease
 
-            self._lease = Lease(self.root)
-        self._lease.note(digest)
+                self._lease = Lease(self.root)
+            lease = self._lease
+        lease.note(digest)
 
     def leased(self) -> Leased:
         """A block at whose end the lease ends; for processes that live long. Blocks may nest."""

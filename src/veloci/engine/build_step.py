@@ -133,7 +133,7 @@ def _spawned(wanted: dict[int, int]) -> int:
     """The child, with its descriptors at their places, and nothing on standard input."""
     places = [path for path in sys.path if path]
     code = f"import sys; sys.path[:0] = {places!r}; from veloci.engine.build_step import main; main()"
-    high = 200  # through numbers that no one has, since 3 may be one of ours
+    high = max(wanted) + 1  # through numbers that none of them has, since 3 may be one of ours
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     actions += [(os.POSIX_SPAWN_DUP2, fd, high + to) for fd, to in wanted.items()]
     actions += [(os.POSIX_SPAWN_DUP2, high + to, to) for to in wanted.values()]
