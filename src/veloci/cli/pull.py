@@ -66,7 +66,9 @@ def pull(
 
 
 def _one(engine: Engine, session: Session, reference: Reference, platform: str | None, *, quiet: bool) -> bool:
-    """Pull one tag and tell how it goes. Whether anything changed."""
+    """Pull one tag and tell how it goes; root unpacks the layers while they come. Whether anything changed."""
+    from os import geteuid
+
     from veloci.cli.progress import progress
     from veloci.engine.tasks import parallel
     from veloci.spec.platform import parse
@@ -83,6 +85,7 @@ def _one(engine: Engine, session: Session, reference: Reference, platform: str |
             platform=parse(platform) if platform else None,
             progress=told,
             parallel=parallel,
+            snapshots=engine.snapshots if geteuid() == 0 else None,
         )
     if not quiet:
         print(f"Digest: {done.digest}")

@@ -153,7 +153,12 @@ class Images:
         progress: Progress | None = None,
         session: Session | None = None,
     ) -> Pulled:
-        """Bring an image from its registry. Raises NotFound, Denied, Unavailable, Corrupt, HostError."""
+        """Bring an image from its registry, and, for root, unpack its layers while they come.
+
+        Raises NotFound, Denied, Unavailable, Corrupt, HostError.
+        """
+        from os import geteuid
+
         from veloci.engine.tasks import parallel
         from veloci.registry.configuration import first
         from veloci.registry.session import Session
@@ -170,6 +175,7 @@ class Images:
                 platform=_platform(platform),
                 progress=progress,
                 parallel=parallel,
+                snapshots=engine.snapshots if geteuid() == 0 else None,
             ),
         )
 

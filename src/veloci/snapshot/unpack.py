@@ -17,7 +17,7 @@ from veloci.spec import digest as digests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from veloci.content.store import Store
     from veloci.snapshot.snapshots import Snapshots
@@ -134,44 +134,83 @@ def unpack(
     progress: Any,
 ) -> Digest:
     """See Snapshots.unpack."""
-    chain = digests.chain_ids([diff_id for _, diff_id in layers])
-    if not chain or snapshots.has(chain[-1]):
-        return chain[-1] if chain else ""
+    with Unpacking(snapshots, layers) as work:
+        return work.finish(store, parallel=parallel, progress=progress)
 
-    def one(work: tuple[Claim, Descriptor, Digest]) -> None:
-        claim, descriptor, diff_id = work
-        with store.open(descriptor) as packed:
-            told = _told(packed, descriptor, progress) if progress else packed
-            with Verified(decompressed(told), diff_id) as tar:
-                claim.read(tar)
 
-    with ExitStack() as stack:
-        _counted_on(snapshots, chain, stack)
-        claims: list[tuple[Claim, Descriptor, Digest]] = []
-        for at, (descriptor, diff_id) in enumerate(layers):
-            if snapshots.has(chain[at]):
-                continue
-            claim = Claim(snapshots, chain[at], chain[at - 1] if at else "")
-            stack.callback(claim.close)
-            if not claim.whole:
-                claims.append((claim, descriptor, diff_id))
-        for _done in parallel(one, claims):
+class Unpacking:
+    """The layers of one image that are missing, claimed; they appear together when all are read, or not at all.
+
+    A layer may be `read` while its bytes come by on their way into the store; `finish` reads the others from there.
+    """
+
+    def __init__(self, snapshots: Snapshots, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        """Waits for other processes that unpack the same layers."""
+        self._snapshots = snapshots
+        self._chain = digests.chain_ids([diff_id for _, diff_id in layers])
+        self._claims: list[tuple[Claim, Descriptor, Digest]] = []
+        self._unread: dict[Digest, list[Claim]] = {}  # by the blob's digest; a layer may stand twice in an image
+        self._stack = ExitStack()
+        if not self._chain or snapshots.has(self._chain[-1]):
+            return
+        try:
+            _counted_on(snapshots, self._chain, self._stack)
+            for at, (descriptor, diff_id) in enumerate(layers):
+                if snapshots.has(self._chain[at]):
+                    continue
+                claim = Claim(snapshots, self._chain[at], self._chain[at - 1] if at else "")
+                self._stack.callback(claim.close)
+                if not claim.whole:
+                    self._claims.append((claim, descriptor, diff_id))
+                    self._unread.setdefault(descriptor.digest, []).append(claim)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def wants(self, digest: Digest) -> bool:
+        """Whether the blob's layer is still to be read."""
+        return bool(self._unread.get(digest))
+
+    def read(self, digest: Digest, packed: Iterable[bytes]) -> None:
+        """Unpack the layer from its blob's bytes. Raises Corrupt, InvalidInput, HostError."""
+        claim = self._unread[digest].pop()
+        diff_id = next(each for other, _, each in self._claims if other is claim)
+        with Verified(decompressed(packed), diff_id) as tar:
+            claim.read(tar)
+
+    def finish(self, store: Store, *, parallel: Callable[..., Iterable[Any]] = map, progress: Any = None) -> Digest:
+        """Unpack what was not read from the store, and let all layers appear. Returns the chain ID of all."""
+
+        def one(descriptor: Descriptor) -> None:
+            with store.open(descriptor) as packed:
+                self.read(descriptor.digest, _told(packed, descriptor, progress) if progress else packed)
+
+        unread = [
+            descriptor for claim, descriptor, _ in self._claims if claim in self._unread.get(descriptor.digest, ())
+        ]
+        for _done in parallel(one, unread):
             pass
-        below = (
-            snapshots._lowers(snapshots.layer(claims[0][0].parent), "the base")
-            if claims and claims[0][0].parent
-            else []
-        )
-        for claim, _, _ in claims:
+        if self._claims:
+            self._publish()
+            for descriptor in unread if progress else ():
+                progress.done(_key(descriptor), "Pull complete")
+        return self._chain[-1] if self._chain else ""
+
+    def _publish(self) -> None:
+        snapshots, base = self._snapshots, self._claims[0][0].parent
+        below = snapshots._lowers(snapshots.layer(base), "the base") if base else []
+        for claim, _, _ in self._claims:
             claim.settle(below)
             below = [claim.fs, *below]
-        if claims:
-            claims[-1][0].sync()
-        for claim, descriptor, _ in claims:
+        self._claims[-1][0].sync()
+        for claim, _, _ in self._claims:
             claim.publish()
-            if progress:
-                progress.done(_key(descriptor), "Pull complete")
-    return chain[-1]
 
 
 def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:

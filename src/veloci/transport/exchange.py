@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from veloci.errors import NotFound
+from veloci.errors import InvalidInput, NotFound
+from veloci.snapshot.unpack import Unpacking
+from veloci.spec import media
+from veloci.spec.image import ImageConfig, Manifest
 from veloci.transport.copy import copy
 from veloci.transport.memory import Memory
 from veloci.transport.registry import RegistryPlace
+from veloci.transport.select import select, small
 from veloci.transport.store import StorePlace
 
 TYPE_CHECKING = False
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from veloci.content.names import Names
     from veloci.content.store import Store
     from veloci.registry.session import Session
+    from veloci.snapshot.snapshots import Snapshots
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.platform import Platform
@@ -43,8 +48,12 @@ def pull(
     platform: Platform | None = None,
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
+    snapshots: Snapshots | None = None,
 ) -> Pulled:
-    """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError."""
+    """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError.
+
+    snapshots: unpack its layers there, each while it comes.
+    """
     reference = reference.with_default_tag()
     source = RegistryPlace(reference, session)
     found, _raw = source.manifest()
@@ -53,9 +62,30 @@ def pull(
         before = names.get(str(reference)).digest
     except NotFound:
         before = ""
-    descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
+    if snapshots is None:
+        descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
+    else:
+        layers = _layers(source, destination, platform)
+        with Unpacking(snapshots, layers) as unpacking:
+            destination.watch = unpacking
+            descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
+            unpacking.finish(store, parallel=parallel)
     Memory(store.root).note_name(descriptor.digest, reference.replace(tag=None, digest=found.digest))
     return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
+
+
+def _layers(source: RegistryPlace, store: StorePlace, platform: Platform | None) -> list[tuple[Descriptor, Digest]]:
+    """The layers that an image is going to have, each with its diff ID; of an artifact none."""
+    descriptor, raw = select(source, *source.manifest(), platform)
+    manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
+    if manifest.config.media_type not in media.CONFIGS:
+        return []
+    raw = small(source, manifest.config)
+    store.put_manifest(manifest.config, raw)  # so that it comes once
+    diff_ids = ImageConfig.decode(raw, name=f"config {manifest.config.digest}").rootfs.diff_ids
+    if len(diff_ids) != len(manifest.layers):
+        raise InvalidInput(f"{len(manifest.layers)} layers, but {len(diff_ids)} diff IDs", where=source.name)
+    return list(zip(manifest.layers, diff_ids, strict=True))
 
 
 def push(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from veloci.registry.session import Session
+    from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
     from veloci.transport.place import Chunks, Opened
@@ -31,6 +32,7 @@ class RegistryPlace(Place):
         self.name = self.reference.familiar()
         self.repository = Repository(self.reference, session=session)
         self._root: tuple[Descriptor, bytes] | None = None
+        self._manifests: dict[Digest, tuple[Descriptor, bytes]] = {}
 
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """The repository itself."""
@@ -40,7 +42,9 @@ class RegistryPlace(Place):
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
         if descriptor:
-            return self.repository.manifest(descriptor.digest)
+            if descriptor.digest not in self._manifests:
+                self._manifests[descriptor.digest] = self.repository.manifest(descriptor.digest)
+            return self._manifests[descriptor.digest]
         if self._root is None:
             self._root = self.repository.manifest()
         return self._root

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from veloci.content.names import Names
     from veloci.content.store import Store
+    from veloci.snapshot.unpack import Unpacking
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
@@ -44,6 +45,7 @@ class StorePlace(Place):
         self.descriptor = descriptor
         self._more = [each.with_default_tag() for each in more]
         self._memory = Memory(store.root)
+        self.watch: Unpacking | None = None  # reads layers while they come
 
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """The repositories from which the blob came, or to which it went."""
@@ -81,7 +83,10 @@ class StorePlace(Place):
             if claim.whole:
                 return self.words[2]
             with opened(claim.start) as wire, claim.keeping(wire) as chunks:
-                drain(chunks)
+                if self.watch and self.watch.wants(descriptor.digest):
+                    self.watch.read(descriptor.digest, chunks)
+                else:
+                    drain(chunks)
         return ""
 
     def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
