@@ -153,7 +153,7 @@ def run(engine: Engine, image: str, command: Sequence[str], options: RunOptions,
 def _talked(connection: socket, input: bytes) -> tuple[int, bytes, bytes]:
     """Give the container its input and take its output until it ends."""
     written: dict[bytes, list[bytes]] = {b"o": [], b"e": []}
-    connection.send(b"aoi" if input else b"ao")
+    session.say(connection, b"aoi" if input else b"ao")
     parts = [input[at : at + session.CHUNK] for at in range(0, len(input), session.CHUNK)]
     behind, closed = 0, not input
     while True:
@@ -161,10 +161,7 @@ def _talked(connection: socket, input: bytes) -> tuple[int, bytes, bytes]:
             part = parts.pop(0) if parts else b""
             closed = not part
             behind += 1
-            try:
-                connection.send(b"i" + part if part else b"c")
-            except OSError:
-                closed = True  # it ended; its exit status is on its way
+            session.say(connection, b"i" + part if part else b"c")
         message = session.receive(connection)
         kind, data = message[:1], message[1:]
         if kind == b"x":

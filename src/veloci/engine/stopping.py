@@ -17,14 +17,14 @@ _KILLED = 30  # seconds that the kernel may take to end what was killed
 def asked(connection: socket, signal: int, seconds: int) -> Callable[[], None]:
     """Send it `signal`. Gives what waits, until `seconds` from now (-1: for ever), and then kills it."""
     end = monotonic() + seconds
-    _say(connection, b"h%d" % signal)
+    session.say(connection, b"h%d" % signal)
 
     def finish() -> None:
         if seconds >= 0:
             connection.settimeout(max(end - monotonic(), 0.001))
         if await_end(connection) is None:
             connection.settimeout(_KILLED)
-            _say(connection, b"h9")
+            session.say(connection, b"h9")
             await_end(connection)
         connection.close()
 
@@ -40,10 +40,3 @@ def await_end(connection: socket) -> int | None:
     except OSError:
         return None
     return None
-
-
-def _say(connection: socket, message: bytes) -> None:
-    try:
-        connection.send(message)
-    except OSError:
-        return  # it has ended

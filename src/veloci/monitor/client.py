@@ -43,9 +43,9 @@ def serve(
     Raises Detached when the detach keys are typed, VelociError when the monitor goes away, InvalidInput.
     """
     watch = keys.Watch(keys.parse(detach_keys)) if tty and stdin else None
-    _send(connection, b"ao" + b"i" * stdin)
+    session.say(connection, b"ao" + b"i" * stdin)
     if forward:
-        _catch(range(1, 65), lambda number: _send(connection, b"h%d" % number))
+        _catch(range(1, 65), lambda number: session.say(connection, b"h%d" % number))
     with Raw(tty=tty and stdin, guard=not forward):
         if tty and console.window():
             _catch((SIGWINCH,), lambda _: resize(connection))
@@ -82,14 +82,14 @@ def resize(connection: socket) -> None:
     """Give the container's terminal the size of ours."""
     size = console.window()
     if size:
-        _send(connection, b"r%d %d" % size)
+        session.say(connection, b"r%d %d" % size)
 
 
 def redraw(connection: socket) -> None:
     """Have what runs on the container's terminal draw it anew: another size first, the right one from `serve`."""
     size = console.window()
     if size:
-        _send(connection, b"r%d %d" % (size[0] + 1, size[1] + 1))
+        session.say(connection, b"r%d %d" % (size[0] + 1, size[1] + 1))
 
 
 def write(descriptor: int, data: bytes) -> None:
@@ -103,13 +103,6 @@ def _catch(numbers: Iterable[int], act: Callable[[int], None]) -> None:
     for number in numbers:
         if number not in _NOT_FORWARDED or number == SIGWINCH:
             signal(number, lambda number, _frame: act(number))
-
-
-def _send(connection: socket, message: bytes) -> None:
-    try:
-        connection.send(message)
-    except OSError:
-        return  # it ended; its exit status is on its way
 
 
 def _copy(connection: socket, places: dict[bytes, int], *, stdin: bool, watch: keys.Watch | None) -> int:
@@ -159,12 +152,12 @@ class _Input:
         data = self._watch.typed(typed) if self._watch else typed
         if data:
             self._behind.append(len(data))
-            _send(self._connection, b"i" + data)
+            session.say(self._connection, b"i" + data)
         if self._watch and self._watch.found:
             raise Detached("read escape sequence", exit_status=1)
         if not typed:
             self._open = False
-            _send(self._connection, b"c")
+            session.say(self._connection, b"c")
 
     def answered(self, kind: bytes) -> None:
         """The container took a message (b"w"), or takes no more (b"z")."""

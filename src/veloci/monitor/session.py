@@ -53,6 +53,14 @@ def connect(directory: str) -> socket:
     return client
 
 
+def say(connection: socket, message: bytes) -> None:
+    """Send a monitor a message. If it has gone nothing is sent; what it said before that can still be received."""
+    try:
+        connection.send(message)
+    except OSError:
+        return
+
+
 def receive(connection: socket) -> bytes:
     """The next message from a monitor, b"" when it has gone. Raises TimeoutError."""
     try:
