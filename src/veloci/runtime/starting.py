@@ -8,6 +8,7 @@ from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.kernel import process as p
 from veloci.kernel.files import absolute
 from veloci.runtime import plan as planning
+from veloci.runtime import quick
 from veloci.runtime.cgroup import place
 from veloci.runtime.child import Child
 from veloci.runtime.identity import RLIMITS, check_text
@@ -253,4 +254,7 @@ class Starting:
 
     def ready(self, _pid: int) -> None:
         """It is made: say so on disk."""
-        self.container.directory.save(self.container.saved)
+        directory = self.container.directory
+        directory.save(self.container.saved)
+        if text := quick.text(self.container, self.config):
+            directory.write("quick", text)

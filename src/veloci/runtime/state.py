@@ -2,6 +2,7 @@
 
     state.json    what we know of it; written before anything else is made, and again when its process is there
     config.json   the configuration it was created with; later changes to the bundle have no effect
+    quick         what the launcher needs to answer without Python: see veloci.runtime.quick
     exec.fifo     exists until it is started: a byte written into it is the start
 
 https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#state

@@ -11,9 +11,9 @@ from veloci.spec.document import dumps
 
 def state(id: str, /) -> int:
     """Print a container's state as JSON."""
-    owner = ""
-    found = {**load(id).state(), "owner": owner}
-    sys.stdout.write(dumps(found, indent=2).decode())
+    from veloci.runtime.quick import shown
+
+    sys.stdout.write(shown(load(id).state()).decode())
     return 0
 
 
