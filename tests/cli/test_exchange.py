@@ -233,3 +233,38 @@ def test_a_tag_that_is_a_path_is_not_believed(built, tmp_path):
     assert said.startswith(f"veloci: invalid reference '{server.address}/app:../../../etc/x': ")
     assert said.count("\n") == 2
     assert not list(tmp_path.glob("data/content/refs/**/*"))
+
+
+def test_digests_of_sha512_are_as_good(tmp_path, roots, registry, monkeypatch):
+    import hashlib
+    from contextlib import nullcontext
+
+    from wire import repository
+
+    from veloci.spec.image import Descriptor
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    built = Built(tmp_path / "layout")
+    there = repository(registry, "strong:v0")
+
+    def strong(entry, data):
+        blob = {**entry, "digest": f"sha512:{hashlib.sha512(data).hexdigest()}"}
+        there.upload(
+            Descriptor(media_type="x", digest=blob["digest"], size=len(data)), lambda at: nullcontext([data[at:]])
+        )
+        return blob
+
+    document = {
+        **built.document,
+        "config": strong(built.document["config"], built.config),
+        "layers": [strong(e, data) for e, data in zip(built.document["layers"], built.layers, strict=True)],
+    }
+    raw = json.dumps(document).encode()
+    name = f"sha512:{hashlib.sha512(raw).hexdigest()}"
+    there.put_manifest(raw, document["mediaType"], name)
+    assert veloci("pull", "-q", f"{registry}/strong@{name}") == f"{registry}/strong@{name}\n"
+    assert json.loads(veloci("inspect", f"{registry}/strong@{name}"))[0]["RootFS"]["Layers"] == [
+        digest(t) for t in built.tars
+    ]
+    veloci("copy", "-q", f"docker://{registry}/strong@{name}", f"oci:{tmp_path}/out:v0")
+    assert len(list((tmp_path / "out/blobs/sha512").iterdir())) == 4
