@@ -33,6 +33,7 @@ bench: venv peers ## veloci beside its peers, medians and ratios of one run
 	scripts/apt-need bench
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/runtime.py
+	$(BIN)/python bench/build.py
 
 peers: venv      ## the Debian packages that the tests use
 	scripts/apt-need test

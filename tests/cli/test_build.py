@@ -446,3 +446,16 @@ def test_two_builds_of_one_file_at_once_do_its_steps_once_and_make_one_image(con
         json.loads(path.read_text())
     assert left(roots) == []
     assert list((roots / "data/build/making").iterdir()) == []
+
+
+def test_a_step_has_the_hosts_and_the_shared_memory_that_were_asked_for(context, roots):
+    done = built(
+        context,
+        BASE + "RUN grep db /etc/hosts; grep ' /dev/shm ' /proc/mounts\n",
+        "--add-host",
+        "db:10.0.0.7",
+        "--shm-size=1m",
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r" 10\.0\.0\.7\s+db\n", done.stderr)
+    assert "size=1024k" in done.stderr

@@ -87,10 +87,8 @@ def build(
     --progress KIND        auto (a picture on a terminal, else plain), plain, tty, rawjson or quiet
     -q, --quiet            print the image's ID alone
     """
-    from veloci.bundle import values
     from veloci.cli.build_display import display
     from veloci.engine import build_cache
-    from veloci.engine.build_agent import agents
     from veloci.engine.builds import Request
     from veloci.engine.engine import Engine
 
@@ -112,14 +110,14 @@ def build(
         pull=pull,
         epoch=_epoch(build_arg),
         format=format,
-        ssh=agents(ssh),
+        ssh=_agents(ssh),
         fresh=tuple(name.lower() for text in no_cache_filter for name in text.split(",")),
         allow=_allowed(allow),
         outputs=_outputs(output, push=push, load=load),
         cache_from=tuple(build_cache.parse(text, "--cache-from") for text in cache_from),
         cache_to=tuple(build_cache.parse(text, "--cache-to") for text in cache_to),
-        hosts=tuple(values.host(text)[::-1] for text in add_host),
-        shm_size=values.size(shm_size, "--shm-size") if shm_size else 64 << 20,
+        hosts=tuple(_host(text) for text in add_host),
+        shm_size=_size(shm_size) if shm_size else 64 << 20,
     )
     quiet = quiet or progress == "quiet"
     if progress == "auto":
@@ -139,6 +137,27 @@ def build(
     if quiet:
         print(image.id)
     return 0
+
+
+def _agents(given: tuple[str, ...]) -> dict[str, str]:
+    if not given:
+        return {}
+    from veloci.engine.build_agent import agents
+
+    return agents(given)
+
+
+def _host(text: str) -> tuple[str, str]:
+    from veloci.bundle.values import host
+
+    name, address = host(text)
+    return address, name
+
+
+def _size(text: str) -> int:
+    from veloci.bundle.values import size
+
+    return size(text, "--shm-size")
 
 
 def _checked(warnings: list[Warning], source: list[str], name: str) -> int:

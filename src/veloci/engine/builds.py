@@ -13,7 +13,6 @@ from veloci.build.lint import Base
 from veloci.build.lint import lint as linted
 from veloci.build.parse import parse
 from veloci.engine import build_cache, build_output
-from veloci.engine.build_agent import Agents
 from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is looked up
 from veloci.engine.build_context import Contexts
 from veloci.engine.build_output import Output
@@ -28,6 +27,7 @@ from veloci.spec.reference import Reference
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from veloci.build.context import Tree
     from veloci.build.execute import Progress, Transfers
@@ -116,7 +116,7 @@ class Builds:
                 if not text.startswith((_IMAGE, _LAYOUT))
             }
             parts = self._parts(request, cache, found.tree, named, progress, stack, warn)
-            build = Build(outline, parts, _options(request), platform=platform, token=token, lease=lease)
+            build = Build(outline, parts, _options(engine, request), platform=platform, token=token, lease=lease)
             descriptor = self._finish(build, request, tags)
         return Image(engine.store, descriptor)
 
@@ -203,7 +203,7 @@ class Builds:
             elsewhere=imported,
             image=partial(self._image, request),
             run_step=partial(step, engine, running=running),
-            agent=Agents(request.ssh).listening,
+            agent=partial(_listening, request.ssh),
             progress=progress,
             parallel=parallel,
             together=partial(_together, running),
@@ -305,7 +305,11 @@ class _Late:
         self._progress.done(self._steps[key], 0.0)
 
 
-def _options(request: Request) -> Options:
+def _options(engine: Engine, request: Request) -> Options:
+    hosts = request.hosts
+    if any(address == "host-gateway" for address, _ in hosts):
+        gateway = "127.0.0.1" if request.network == "host" else engine.networks.default().gateway
+        hosts = tuple((gateway if address == "host-gateway" else address, name) for address, name in hosts)
     return Options(
         arguments=request.arguments,
         no_cache=request.no_cache,
@@ -315,9 +319,15 @@ def _options(request: Request) -> Options:
         fresh=request.fresh,
         allow=request.allow,
         agent=request.ssh.get("default", ""),
-        hosts=request.hosts,
+        hosts=hosts,
         shm_size=request.shm_size,
     )
+
+
+def _listening(agents: dict[str, str], identity: str, path: str) -> AbstractContextManager[None] | None:
+    from veloci.engine.build_agent import Agents  # sockets and threads, for those who ask
+
+    return Agents(agents).listening(identity, path)
 
 
 def _together(running: Running, function: Callable[[int], object], numbers: Iterable[int]) -> None:
