@@ -185,6 +185,23 @@ def test_an_image_s_volumes_are_paths_in_the_container_and_nothing_else(box, ima
     assert run(box, "-v", "/proc:/proc", image, "echo", "fine") == "fine\n"
 
 
+def test_what_fails_leaves_no_volume(box, image):
+    box.ok("volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", "device=/tmp", "other")
+    clash = "type=volume,src=other,dst=/b,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/"
+    done = box.veloci("create", "-v", "/a", "--mount", clash, image, "true")
+    assert done.stderr.splitlines()[0] == "veloci: volume other exists with other options"
+    assert box.veloci("create", "-v", "/a", "-u", "nobody-at-all", image, "true").returncode == 1
+    assert box.ok("volume", "ls", "-q") == "other\n"
+    assert box.ok("volume", "rm", "other") == "other\n"
+
+
+def test_a_volume_that_is_not_taken_over_is_not_in_use(box, image):
+    box.ok("create", "--name", "first", "-v", "kept:/data", image, "true")
+    box.ok("create", "--name", "second", "--volumes-from", "first", "-v", "mine:/data", image, "true")
+    box.ok("rm", "first")
+    assert box.ok("volume", "rm", "kept") == "kept\n"
+
+
 def test_prune_asks_first(box):
     box.ok("volume", "create", "named")
     done = box.veloci("volume", "prune", "-a", input="n\n")

@@ -84,12 +84,12 @@ class Creation:
         )
         chain_id = self._engine.images.unpacked(found)
         id, name = self.records.claim(wanted.name)
-        points: list[Point] = []
+        points = self.mounts.points
         try:
             snapshots.prepare(id, chain_id)
             root = snapshots.mount(id)
             try:
-                points += self._points(id, found, root)
+                self._mounts(id, found, root)
                 config = self._config(id, found, points, root)
             finally:
                 os.close(root)
@@ -110,14 +110,13 @@ class Creation:
             self._engine.snapshots.remove(id)
             self.records.forget(id, name)
 
-    def _points(self, id: str, found: Image, root: int) -> list[Point]:
-        """The mounts, each volume filled from the image."""
-        points = self.mounts.points(id, found.config.config.volumes, self._engine)
-        for point in points:
+    def _mounts(self, id: str, found: Image, root: int) -> None:
+        """What is mounted, each volume filled from the image."""
+        self.mounts.make(id, found.config.config.volumes, self._engine)
+        for point in self.mounts.points:
             if point.copy:
                 volumes = self._engine.volumes
                 volumes.fill(volumes.get(point.name), root, point.destination)
-        return points
 
     def _config(self, id: str, found: Image, points: Iterable[Point], root: int) -> dict[str, Any]:
         options, data = self.options, self.records.data(id)

@@ -58,6 +58,7 @@ class Wanted:
         self.long = [values.mount(text) for text in options.mount]
         self.memory = [values.tmpfs(text) for text in options.tmpfs]
         self.others = [_other(text) for text in options.volumes_from]
+        self.points: list[Point] = []
         seen: set[str] = set()
         for each in (*self.short, *self.long, *self.memory):
             if each["destination"] in seen:
@@ -71,28 +72,31 @@ class Wanted:
             if each["type"] == "bind" and not os.path.exists(each["source"]):
                 raise InvalidInput(f"bind source path does not exist: {each['source']}", where="--mount")
 
-    def points(self, id: str, image: Iterable[str], engine: Engine) -> list[Point]:
-        """All mounts of the container `id`; the volumes among them are there from now on, and it is their user.
+    def make(self, id: str, image: Iterable[str], engine: Engine) -> None:
+        """Bring all mounts of the container `id` about, in `points`; from now on it has the volumes among them.
 
         image: the image's VOLUMEs. What was done beyond what was asked goes to the engine's warnings.
         """
         records = engine.containers.records
-        found: dict[str, Point] = {}
+        found: dict[str, Any] = {}
         for other, readonly in self.others:
-            for point in _theirs(records.load(records.find(other)).mounts, readonly=readonly):
-                if point.type == "volume":
-                    engine.volumes.create(point.name, user=id)
-                found[point.destination] = point
-        for each in (*self.short, *self.long):
-            made = each in self.short
-            found[each["destination"]] = _made(each, id, engine, missing=made)
-        for each in self.memory:
-            found[each["destination"]] = Point.convert(each)
+            theirs = records.load(records.find(other)).mounts
+            found |= {point.destination: point for point in _theirs(theirs, readonly=readonly)}
+        found |= {each["destination"]: each for each in (*self.short, *self.long, *self.memory)}
         for path in image:
             place = values.place("/" + path, "config.Volumes of the image")
-            if place not in found:
-                found[place] = _volume({"source": "", "destination": place, "options": []}, id, engine.volumes)
-        return list(found.values())
+            found.setdefault(place, {"type": "volume", "source": "", "destination": place, "options": []})
+        for each in found.values():
+            if isinstance(each, Point):
+                if each.type == "volume":
+                    engine.volumes.create(each.name, user=id)
+                self.points.append(each)
+            elif each["type"] == "volume":
+                self.points.append(_volume(each, id, engine.volumes))
+            elif each["type"] == "bind":
+                self.points.append(_bind(each, engine, make=each in self.short))
+            else:
+                self.points.append(Point.convert(each))
 
 
 def _other(text: str) -> tuple[str, bool]:
@@ -114,14 +118,10 @@ def _theirs(mounts: Iterable[Any], *, readonly: bool) -> Iterable[Point]:
         yield point
 
 
-def _made(each: dict[str, Any], id: str, engine: Engine, *, missing: bool) -> Point:
-    """One mount that was asked for. missing: a directory that is not there is made, as docker does for -v."""
-    if each["type"] == "tmpfs":
-        return Point.convert(each)
-    if each["type"] == "volume":
-        return _volume(each, id, engine.volumes)
+def _bind(each: dict[str, Any], engine: Engine, *, make: bool) -> Point:
+    """One directory or file of the host. make: a directory that is not there is made, as docker does for -v."""
     source = os.path.abspath(os.path.expanduser(each["source"]))
-    if missing and not os.path.exists(source):
+    if make and not os.path.exists(source):
         try:
             os.makedirs(source)
         except OSError as error:
