@@ -172,7 +172,7 @@ class Containers:
             address=record.address or None,
             mac=record.mac or None,
         )
-        self._engine.warnings += lease.get("warnings", ())
+        self._engine.warn(*lease.get("warnings", ()))
         state.write(f"{self.records.run(record.id)}/lease.json", lease)
         return lease
 

@@ -215,7 +215,7 @@ class Creation:
             have = {_text(port) for port in found}
             found += [port for text in exposed for port in _exposed(text) if _text(port) not in have]
         if found and self._network().partition(":")[0] in ("host", "none", "ns"):
-            self._engine.warnings.append(f"--publish: network {self._network()} publishes no ports")
+            self._engine.warn(f"--publish: network {self._network()} publishes no ports")
             return []
         return found
 

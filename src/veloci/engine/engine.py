@@ -56,6 +56,10 @@ class Engine:
         self.forks = forks
         self.warnings: list[str] = []  # what a verb did or met that its caller should know; the command line prints it
 
+    def warn(self, *texts: str) -> None:
+        """Add to the warnings what they do not say yet."""
+        self.warnings += [text for text in texts if text not in self.warnings]
+
     def run(
         self, image: str, command: Sequence[str] = (), options: RunOptions | None = None, *, input: bytes = b""
     ) -> Finished:

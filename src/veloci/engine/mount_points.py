@@ -126,7 +126,7 @@ def _bind(each: dict[str, Any], engine: Engine, *, make: bool) -> Point:
             os.makedirs(source)
         except OSError as error:
             raise InvalidInput(f"make {source}: {error.strerror}", where="--volume") from None
-        engine.warnings.append(f"--volume: {source} was not there: it is a new, empty directory")
+        engine.warn(f"--volume: {source} was not there: it is a new, empty directory")
     return Point(
         type="bind",
         destination=each["destination"],
