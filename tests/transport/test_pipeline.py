@@ -153,6 +153,27 @@ def test_what_is_not_what_the_config_says_appears_nowhere(places, built, diff_id
         names.get(f"{server.address}/app:v0")
 
 
+def test_a_damaged_blob_is_told_as_one_and_not_as_a_malformed_tar(places, built):
+    good, built.layers[1] = built.layers[1], b"x" * len(built.layers[1])
+    asked = []
+
+    def answer(request):
+        asked.append(request.path)
+        if "manifests" in request.path:
+            return request.reply(200, built.manifest, Content_Type=media.MANIFEST)
+        blobs = {
+            digest(built.config): built.config,
+            digest(built.layers[0]): built.layers[0],
+            digest(good): built.layers[1],
+        }
+        return request.reply(200, next((b for d, b in blobs.items() if d in request.path), b"{}"))
+
+    with Scripted(answer) as server, pytest.raises(Corrupt) as failure:
+        pulled(places, server.address)
+    assert digest(good) in str(failure.value)
+    assert not places[0].has(places[0].put(b"", "x/y").replace(digest=digest(good), size=len(good)))
+
+
 def test_two_pulls_at_once_unpack_once(places, built):
     asked = []
     with serving(built, asked) as server:

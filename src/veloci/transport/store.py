@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veloci.errors import NotFound
+from veloci.errors import Corrupt, InvalidInput, NotFound
 from veloci.spec import media
 from veloci.spec.image import ImageConfig, Manifest
 from veloci.transport.memory import Memory
@@ -82,11 +82,16 @@ class StorePlace(Place):
         with self.store.claim(descriptor) as claim:
             if claim.whole:
                 return self.words[2]
+            failure = None
             with opened(claim.start) as wire, claim.keeping(wire) as chunks:
                 if self.watch and self.watch.wants(descriptor.digest):
-                    self.watch.read(descriptor.digest, chunks)
-                else:
-                    drain(chunks)
+                    try:
+                        self.watch.read(descriptor.digest, chunks)
+                    except (Corrupt, InvalidInput) as error:
+                        failure = error  # a damaged blob is told as one, when it is read to its end
+                drain(chunks)
+            if failure:
+                raise failure
         return ""
 
     def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
