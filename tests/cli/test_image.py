@@ -1,5 +1,6 @@
 """`veloci image …`: images changed and read in any place; skopeo, umoci and podman see what we see."""
 
+import fcntl
 import io
 import json
 import os
@@ -248,6 +249,17 @@ def test_layers_become_one_and_the_tree_stays(roots, tmp_path):
     veloci("image", "squash", "--base", f"oci:{base.path}:v0", "--to", f"oci:{image.path}:based", there)
     assert Image(image.path, "based").layers == Image(image.path, "squash2").layers
     assert not list((tmp_path / "data/scratch").iterdir())
+
+
+def test_the_tree_of_a_killed_command_is_cleared_and_a_living_ones_is_not(roots, tmp_path):
+    for name in ("dead", "living"):
+        (tmp_path / "data/scratch" / name).mkdir(parents=True)
+    held = os.open(tmp_path / "data/scratch/living", os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    image = several(tmp_path)
+    veloci("image", "flatten", f"oci:{image.path}:v0")
+    os.close(held)
+    assert os.listdir(tmp_path / "data/scratch") == ["living"]
 
 
 def test_a_squash_gives_the_same_bytes_each_time(roots, tmp_path, monkeypatch):

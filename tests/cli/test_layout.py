@@ -104,6 +104,12 @@ def test_a_collection_waits_for_a_copy(built, tmp_path):
     collector.stdout.close()
 
 
+def test_a_collection_removes_what_a_killed_copy_left(built):
+    (built.path / ".veloci-1-aa").write_bytes(b"half")
+    veloci("layout", "gc", built.path)
+    assert not (built.path / ".veloci-1-aa").exists()
+
+
 def _described(raw):
     from veloci.spec.image import Descriptor
 

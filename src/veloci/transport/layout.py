@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from veloci.transport.place import Chunks, Opened
 
 LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'  # byte for byte what skopeo writes
+ASIDE = ".veloci-"  # how files that are being written begin
 CONTAINERD_NAME = "io.containerd.image.name"  # the whole name, in layouts that docker saved
 
 
@@ -239,7 +240,7 @@ def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> Non
     """
     from veloci.content.files import appear, write
 
-    aside = f"{folder}/.veloci-{os.getpid()}-{os.urandom(6).hex()}"
+    aside = f"{folder}/{ASIDE}{os.getpid()}-{os.urandom(6).hex()}"
     try:
         os.makedirs(folder, exist_ok=True)
         file = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

@@ -10,7 +10,7 @@ from veloci.spec import media
 from veloci.spec.document import dumps
 from veloci.spec.image import REF_NAME, Index, Manifest
 from veloci.transport.files import Folder
-from veloci.transport.layout import LAYOUT, LayoutSource, index_changed, stored
+from veloci.transport.layout import ASIDE, LAYOUT, LayoutSource, index_changed, stored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def collect(path: str) -> list[tuple[Digest, int]]:
                     blob = f"{path}/blobs/{algorithm}/{encoded}"
                     removed.append((f"{algorithm}:{encoded}", os.lstat(blob).st_size))
                     os.unlink(blob)
+        for name in os.listdir(path):
+            if name.startswith(ASIDE):  # of a copy that was killed
+                os.unlink(f"{path}/{name}")
     except OSError as error:
         raise HostError("collect garbage", error, where=path) from error
     finally:
