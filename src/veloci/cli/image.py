@@ -171,21 +171,9 @@ def recompress(
     -a, --all             all images of an index
     -q, --quiet           print nothing
     """
-    from veloci.cli.copy import copy
+    from veloci.cli.surgery import copied
 
-    return copy(
-        image,
-        to or image,
-        compress=compress,
-        all=all,
-        quiet=quiet,
-        authfile=registry.authfile,
-        cert_dir=registry.cert_dir,
-        src_creds=registry.creds,
-        dest_creds=registry.creds,
-        src_tls_verify=registry.tls_verify,
-        dest_tls_verify=registry.tls_verify,
-    )
+    return copied(image, to or image, registry, compress=compress, all=all, quiet=quiet)
 
 
 def convert(
@@ -205,21 +193,9 @@ def convert(
     -a, --all             all images of an index
     -q, --quiet           print nothing
     """
-    from veloci.cli.copy import copy
+    from veloci.cli.surgery import copied
 
-    return copy(
-        image,
-        to or image,
-        format=format,
-        all=all,
-        quiet=quiet,
-        authfile=registry.authfile,
-        cert_dir=registry.cert_dir,
-        src_creds=registry.creds,
-        dest_creds=registry.creds,
-        src_tls_verify=registry.tls_verify,
-        dest_tls_verify=registry.tls_verify,
-    )
+    return copied(image, to or image, registry, format=format, all=all, quiet=quiet)
 
 
 def export(

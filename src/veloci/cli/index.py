@@ -127,20 +127,9 @@ def push(name: str, destination: str, /, *, quiet: bool = False, registry: Regis
 
     -q, --quiet           print nothing
     """
-    from veloci.cli.copy import copy
+    from veloci.cli.surgery import copied
 
-    return copy(
-        name,
-        destination,
-        all=True,
-        quiet=quiet,
-        authfile=registry.authfile,
-        cert_dir=registry.cert_dir,
-        src_creds=registry.creds,
-        dest_creds=registry.creds,
-        src_tls_verify=registry.tls_verify,
-        dest_tls_verify=registry.tls_verify,
-    )
+    return copied(name, destination, registry, all=True, quiet=quiet)
 
 
 def _written(way: Way, collected: Collected, name: str, *, quiet: bool, format: str | None = None) -> int:

@@ -91,6 +91,35 @@ def changed(image: str, change: Callable[[Edited], None], written: WriteOptions,
     return 0
 
 
+def copied(
+    source: str,
+    destination: str,
+    registry: RegistryOptions,
+    *,
+    all: bool = False,
+    format: str | None = None,
+    compress: str | None = None,
+    quiet: bool = False,
+) -> int:
+    """`veloci copy` with the same registry options for both sides."""
+    from veloci.cli.copy import copy
+
+    return copy(
+        source,
+        destination,
+        all=all,
+        format=format,
+        compress=compress,
+        quiet=quiet,
+        authfile=registry.authfile,
+        cert_dir=registry.cert_dir,
+        src_creds=registry.creds,
+        dest_creds=registry.creds,
+        src_tls_verify=registry.tls_verify,
+        dest_tls_verify=registry.tls_verify,
+    )
+
+
 def step(created_by: str, comment: str = "", author: str = "", *, empty: bool = False) -> dict[str, object]:
     """A step of an image's history, now."""
     from veloci.image.draft import moment
