@@ -87,7 +87,7 @@ def test_help_begins_with_a_sentence(name):
     assert first.endswith(".")
 
 
-@pytest.mark.parametrize("page", ["docs/status.md", "README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["docs/status.md", "docs/security.md", "README.md", "CHANGELOG.md"])
 def test_the_tests_that_a_page_names_are_there(page):
     text = (HERE.parent / page).read_text()
     missing = []

@@ -55,7 +55,7 @@ def test_what_enters_a_container_cannot_be_opened_there(runtime):
 
     hostile = "while :; do for p in /proc/[0-9]*; do readlink $p/exe; readlink $p/root; readlink $p/cwd; (echo x > $p/exe) && echo WRITTEN; done; done > /seen 2>/dev/null"
     runtime.detached("sh", "-c", hostile, change=change)
-    for _ in range(6):
+    for _ in range(4):
         assert runtime("exec", runtime.id, "true").returncode == 0
     runtime("kill", runtime.id, "KILL")
     seen = set((runtime.bundle / "rootfs/seen").read_text().split())
@@ -104,14 +104,14 @@ def test_an_exec_loads_nothing_from_a_hostile_container(runtime, tmp_path):
 
 def test_no_descriptor_of_the_host_is_a_working_directory(runtime):
     """CVE-2024-21626, at create and at exec."""
-    for number in range(3, 12):
+    for number in range(3, 8):
         done = runtime.run(
             "cat", "../../../../etc/hostname", change=lambda c, n=number: c["process"].update(cwd=f"/proc/self/fd/{n}")
         )
         assert done.returncode == 1
         assert done.stdout == ""
     runtime.detached("sleep", "100")
-    for number in range(3, 12):
+    for number in range(3, 8):
         done = runtime("exec", "--cwd", f"/proc/self/fd/{number}", runtime.id, "ls")
         assert (done.returncode, done.stdout) == (255, ""), number
 
@@ -269,7 +269,7 @@ def test_a_place_that_turns_into_a_symlink_leads_no_mount_outside(runtime, outsi
     thread = threading.Thread(target=swap)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(6):
             runtime.run(
                 "true",
                 change=lambda c: c["mounts"].append({"destination": "/swap/made", "type": "tmpfs", "source": "tmpfs"}),
@@ -461,16 +461,7 @@ def test_a_foreign_process_that_has_the_pid_is_never_signalled(runtime):
 @pytest.mark.parametrize("command", ["create", "start", "delete"])
 def test_a_runtime_killed_anywhere_leaves_nothing_that_delete_cannot_remove(runtime, command):
     """A kill at the k-th of its calls; then `delete --force`, and the ID is free again."""
-    for call, when in (
-        ("mkdir", 2),
-        ("mkdir", 9),
-        ("write", 4),
-        ("write", 30),
-        ("rename", 2),
-        ("unlink", 1),
-        ("rmdir", 3),
-        ("openat", 60),
-    ):
+    for call, when in (("mkdir", 2), ("write", 4), ("rename", 2), ("rmdir", 3), ("openat", 60)):
         if command == "create":
             runtime.configure("sleep", "100")
             words = ["create", "--bundle", str(runtime.bundle), runtime.id]

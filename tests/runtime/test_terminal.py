@@ -81,23 +81,36 @@ def person(either):
         each.process.wait()
 
 
-def test_a_container_runs_on_the_callers_terminal(either, person):
-    either.configure("sh", "-c", "tty; stty size; read line; echo got $line; exit 5", change=terminal)
-    (either.bundle / "rootfs/bin/tty").symlink_to("busybox")
-    (either.bundle / "rootfs/bin/stty").symlink_to("busybox")
-    someone = person("run", "--bundle", str(either.bundle), either.id, rows=40, columns=90)
+def test_a_container_runs_on_the_callers_terminal(runtime):
+    runtime.configure("sh", "-c", "tty; stty size; read line; echo got $line; exit 5", change=terminal)
+    (runtime.bundle / "rootfs/bin/tty").symlink_to("busybox")
+    (runtime.bundle / "rootfs/bin/stty").symlink_to("busybox")
+    someone = Person(
+        runtime.program,
+        "--root",
+        str(runtime.root),
+        "run",
+        "--bundle",
+        str(runtime.bundle),
+        runtime.id,
+        rows=40,
+        columns=90,
+    )
     someone.wait_for("/dev/pts/0\r\n")
     someone.wait_for("40 90\r\n")
     someone.type("hello\r")
     someone.wait_for("got hello\r\n")
     assert someone.end() == (5, True)
-    assert either.traces() == []
+    assert runtime.traces() == []
 
 
 def test_a_resize_reaches_the_container(either, person):
     (either.bundle / "rootfs/bin/stty").symlink_to("busybox")
     either.configure(
-        "sh", "-c", "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done", change=terminal
+        "sh",
+        "-c",
+        "trap 'stty size; stty size | grep -q 11 && exit' WINCH; echo ready; while :; do sleep 0.05; done",
+        change=terminal,
     )
     someone = person("run", "--bundle", str(either.bundle), either.id)
     someone.wait_for("ready")

@@ -123,12 +123,13 @@ def _memory1(directory: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, prefix in (("usage", ""), ("swap", "memsw."), ("kernel", "kmem."), ("kernelTCP", "kmem.tcp.")):
         if os.path.exists(f"{directory}/memory.{prefix}usage_in_bytes"):
-            found[name] = {
+            values = {
                 "limit": _number(directory, f"memory.{prefix}limit_in_bytes"),
                 "usage": _number(directory, f"memory.{prefix}usage_in_bytes"),
                 "max": _number(directory, f"memory.{prefix}max_usage_in_bytes"),
-                "failcnt": _number(directory, f"memory.{prefix}failcnt"),
             }
+            used = {key: value for key, value in values.items() if value}  # runc leaves zeros out
+            found[name] = {**used, "failcnt": _number(directory, f"memory.{prefix}failcnt")}
     raw = _pairs(directory, "memory.stat")
     return {**({"cache": raw["cache"]} if raw.get("cache") else {}), **found, "raw": raw}
 
