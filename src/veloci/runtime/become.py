@@ -94,7 +94,10 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         p.close_range(close)
         if child.listens and not child.filtered:
             steps["filter"](child)
-        child.ask("ready")
+        if wait >= 0:
+            child.ask("ready")
+        else:
+            os.write(child.parent, b"R")
         _start(child, last, path, plan, env, wait)
     except OSError as error:
         _report(child, doing, at, error)

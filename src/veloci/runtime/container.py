@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from veloci.runtime.cgroup import Group
-    from veloci.spec.runtime import Config, Hooks, Process, Resources
+    from veloci.spec.process import Process
+    from veloci.spec.runtime import Config, Hooks, Resources
 
     Stdio = tuple[int, int, int]
 

@@ -11,8 +11,8 @@ from veloci.runtime import identity
 from veloci.runtime.cgroup import Group
 from veloci.runtime.child import Child
 from veloci.runtime.launch import launch
-from veloci.spec.document import Document, dumps
-from veloci.spec.runtime import MemoryPolicy, Personality, Process, Seccomp
+from veloci.spec.document import loads
+from veloci.spec.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Container
     from veloci.runtime.plan import Plan, Step
+    from veloci.spec.runtime import Seccomp
 
 _FILES = {
     "user": p.CLONE_NEWUSER,
@@ -34,18 +35,6 @@ _FILES = {
 }
 
 
-class _Linux(Document):
-    """What of a container's `linux` holds for a further process."""
-
-    seccomp: Seccomp | None = None
-    personality: Personality | None = None
-    memory_policy: MemoryPolicy | None = None
-
-
-class _Config(Document):
-    linux: _Linux = _Linux()
-
-
 def enter(
     container: Container,
     process: Process | dict[str, Any],
@@ -57,17 +46,21 @@ def enter(
     """Run `process` in `container`. Returns its pid, a child of this process. Raises InvalidInput, HostError."""
     if isinstance(process, dict):
         identity.check_text(process, "process: $")
-        process = Process.decode(dumps(process), name="process")
+        process = Process.checked(process, name="process")
     if process.terminal and console < 0:
         raise InvalidInput("a terminal needs a console socket", where="--tty")
-    linux = _Config.decode(container.directory.read("config.json"), name="config.json").linux
+    # It was checked when the container was made: what holds for a further process is enough.
+    linux = loads(container.directory.read("config.json")).get("linux") or {}
+    profile = None
     child = Child()
     child.stdio, child.console_socket = stdio, console
-    if linux.seccomp:
+    if linux.get("seccomp"):
         from veloci.kernel import seccomp  # here, for the child can import nothing
         from veloci.runtime import filters
+        from veloci.spec.runtime import Seccomp
 
-        child.bpf, child.bpf_flags = filters.compiled(linux.seccomp, container.root)
+        profile = Seccomp.convert(linux["seccomp"])
+        child.bpf, child.bpf_flags = filters.compiled(profile, container.root)
         child.listens = bool(child.bpf_flags & seccomp.NEW_LISTENER)
     if process.terminal:
         import _socket  # noqa: F401
@@ -81,17 +74,17 @@ def enter(
     try:
         steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
         plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
-        entering = _Entering(process, _group(container, cgroup), lambda pid: _listener(pid, container, linux))
+        entering = _Entering(process, _group(container, cgroup), lambda pid: _listener(pid, container, profile))
         return entering.launch(plan, child, descriptor, bits, preserve)
     finally:
         posix.close(descriptor)
 
 
-def _listener(pid: int, container: Container, linux: _Linux) -> None:
+def _listener(pid: int, container: Container, profile: Seccomp | None) -> None:
     from veloci.runtime.listening import hand_over
 
-    assert linux.seccomp is not None
-    hand_over(pid, linux.seccomp, container.state())
+    assert profile is not None
+    hand_over(pid, profile, container.state())
 
 
 class _Entering:
@@ -103,8 +96,7 @@ class _Entering:
 
     def launch(self, plan: Plan, child: Child, container: int, bits: int, preserve: int) -> int:
         """Start it in the namespaces `bits` of the process behind the descriptor `container`. Returns its pid."""
-        answers = {"cgroup": lambda _: None, "rlimits": self.rlimits, "ready": lambda _: None}
-        answers["listener"] = self.listener
+        answers = {"cgroup": lambda _: None, "rlimits": self.rlimits, "listener": self.listener}
         join = [(container, bits, "")]
         # One that is to be on certain processors before it is in the group is moved in by us.
         birth, files = (-1, []) if self.process.exec_cpu_affinity else self.group.doors()
@@ -139,22 +131,26 @@ class _Entering:
             p.setrlimit(pid, identity.RLIMITS[limit.type], limit.soft, limit.hard)
 
 
-def _steps(process: Process, linux: _Linux, *, userns: bool) -> list[Step]:
+def _steps(process: Process, linux: dict[str, Any], *, userns: bool) -> list[Step]:
     steps: list[Step] = []
     if userns:
         steps.append(("become_root", "", {}))
     steps.append(("session", "", {"keyring": ""}))
-    steps.append(("ask", "", {"question": "cgroup"}))
+    outside = process.exec_cpu_affinity or process.oom_score_adj is not None  # what only the parent does
+    steps.append(("ask", "", {"question": "cgroup", "unless_born": not outside}))
     if process.terminal:
         size = process.console_size
         steps.append(
             ("terminal", ".terminal", {"rows": size.height if size else 0, "columns": size.width if size else 0})
         )
-    if linux.memory_policy:
-        steps.append(identity.memory_policy(linux.memory_policy))
-    if linux.personality:
-        steps.append(identity.personality(linux.personality))
-    filtered = linux.seccomp is not None
+    if linux.get("memoryPolicy") or linux.get("personality"):
+        from veloci.spec.runtime import MemoryPolicy, Personality
+
+        if linux.get("memoryPolicy"):
+            steps.append(identity.memory_policy(MemoryPolicy.convert(linux["memoryPolicy"])))
+        if linux.get("personality"):
+            steps.append(identity.personality(Personality.convert(linux["personality"])))
+    filtered = bool(linux.get("seccomp"))
     return steps + identity.compile(process, filtered=filtered, rootless=userns, at="$")
 
 

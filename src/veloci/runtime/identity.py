@@ -11,7 +11,8 @@ from veloci.kernel import caps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.runtime.plan import Step
-    from veloci.spec.runtime import MemoryPolicy, Personality, Process
+    from veloci.spec.process import Process
+    from veloci.spec.runtime import MemoryPolicy, Personality
 
 RLIMITS = {
     f"RLIMIT_{name}": number

@@ -6,7 +6,7 @@ r"""Clone, handshake, run the steps, exec. Imports almost nothing.
                        ◀─── A question ───    a step that only the parent can do: maps, cgroup, hooks
       answers[question]() ───── ok ────────▶  (or "errno\0reason")
                        ◀─── E step\0place\0errno\0reason      a step failed: the end
-                       ◀─── A ready ──────    all steps done, the program found
+                       ◀─── A ready ──────    all steps done, the program found (R: and on it goes, in an exec)
       state is written ──────── ok ────────▶  execve: the stub
                        ◀─── end of file       the stub waits for the start
 
@@ -91,7 +91,7 @@ def launch(
             raise HostError("setns", error, where=f"{name}: {visit.at}" if visit.at else "") from error
         raise
     if pid == 0:
-        child.parent = theirs
+        child.parent, child.born = theirs, born
         try:
             os.close(ours)
             visit.stay()
@@ -187,6 +187,9 @@ def _converse(pid: int, socket: int, answers: Answers, name: str) -> int:
         if message.startswith((b"E", b"V")):
             os.waitpid(pid, 0)
             raise _failure(message, name)
+        if message == b"R":
+            ready = True
+            continue
         question = message[1:].decode()
         try:
             answers[question](pid)

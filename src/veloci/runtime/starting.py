@@ -8,7 +8,6 @@ from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.kernel import process as p
 from veloci.kernel.files import absolute
 from veloci.runtime import plan as planning
-from veloci.runtime import quick
 from veloci.runtime.cgroup import place
 from veloci.runtime.child import Child
 from veloci.runtime.identity import RLIMITS, check_text
@@ -184,6 +183,7 @@ class Starting:
                 ) from error
         if not any(namespace.type == "user" and not namespace.path for namespace in self.config.linux.namespaces):
             self.cgroup(pid)
+        import veloci.runtime.quick  # noqa: F401 -- before the child waits for it
 
     def maps(self, pid: int) -> None:
         """Write the user namespace's maps — user_namespaces(7)."""
@@ -254,6 +254,8 @@ class Starting:
 
     def ready(self, _pid: int) -> None:
         """It is made: say so on disk."""
+        from veloci.runtime import quick
+
         directory = self.container.directory
         directory.save(self.container.saved)
         if text := quick.text(self.container, self.config):

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from veloci.runtime.child import Child
 
 
-def ask(child: Child, question: str) -> None:
-    """Have the parent do what only it can."""
-    child.ask(question)
+def ask(child: Child, question: str, *, unless_born: bool = False) -> None:
+    """Have the parent do what only it can. unless_born: which is nothing for a process born in its cgroup."""
+    if not (unless_born and child.born):
+        child.ask(question)
 
 
 def become_root(child: Child) -> None:

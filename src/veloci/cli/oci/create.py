@@ -121,6 +121,8 @@ def run(
         raise
     if detach:
         return 0
+    import fcntl  # noqa: F401 -- which the deletion needs, while the container runs
+
     pid = container.saved.pid
     status = attended[0].attend(pid) if attended else wait(pid)
     if not keep:
