@@ -58,6 +58,13 @@ def test_an_authority_of_certs_d_is_trusted(nobody, tls, place):
 
 
 @pytest.mark.needs("openssl")
+def test_a_servers_own_certificate_may_be_trusted_as_it_is(tls, tmp_path):
+    (tmp_path / "server.crt").write_bytes((tls / "server.crt").read_bytes())
+    with Scripted(serves, tls / "server.pem") as server:
+        assert whole(repository(server.address, cert_dir=str(tmp_path))) == DATA
+
+
+@pytest.mark.needs("openssl")
 def test_the_systems_authorities_may_be_elsewhere(tls, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(tls / "authority.crt"))
     with Scripted(serves, tls / "server.pem") as server:
