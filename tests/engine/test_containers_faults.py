@@ -81,6 +81,29 @@ def test_a_run_that_is_killed_at_any_change_leaves_a_store_that_works(box):
     assert box.ok("volume", "ls", "-q") == ""
 
 
+@pytest.mark.needs("strace")
+def test_an_rm_that_is_killed_at_any_change_is_done_by_the_next_command(box):
+    make = ("create", "--name", "web", *ALONE, "-v", "/data", "bb", "true")
+    killed = []
+    for call, step in (("rename", 1), ("unlink", 6), ("rmdir", 5)):
+        for count in range(1, 60, step):
+            box.ok(*make)
+            strace = ["strace", "-qq", "-o", box.path / "trace", "-e", f"inject={call}:signal=KILL:when={count}"]
+            done = subprocess.run([*strace, VELOCI, "rm", "-v", "web"], capture_output=True, check=False, timeout=60)
+            if done.returncode == 0:
+                break
+            assert done.returncode in (137, -9), done
+            killed.append(call)
+            box.veloci("rm", "-f", "web")
+            box.ok(*make)
+            box.ok("rm", "-v", "web")
+            assert not any(left(box).values()), f"killed at {call} {count}"
+        assert done.returncode == 0
+    assert len(killed) > 3
+    box.ok("volume", "prune", "-f")
+    assert box.ok("volume", "ls", "-q") == ""
+
+
 def test_a_run_that_is_killed_at_any_time_can_be_done_again(box):
     chosen = random.Random(7)
     for _ in range(6):

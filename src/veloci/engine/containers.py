@@ -258,8 +258,7 @@ class Containers:
             except VelociError:
                 if not force:
                     raise
-                self._engine.snapshots.remove(id)
-                self.records.forget(id, "" if word == id else word)
+                self.records.forget(id, "" if word == id else word, lambda: self._engine.snapshots.remove(id))
                 return
             self._forget(record, volumes=volumes or record.auto_remove)
         finally:
@@ -306,8 +305,7 @@ class Containers:
 
     def _forget(self, record: Record, *, volumes: bool) -> None:
         """Remove what lasts of a container that has ended. volumes: also its anonymous ones."""
-        self._engine.snapshots.remove(record.id)
-        self.records.forget(record.id, record.name)
+        self.records.forget(record.id, record.name, lambda: self._engine.snapshots.remove(record.id))
         for point in record.mounts:
             if point["type"] == "volume":
                 self._engine.volumes.release(point["name"], record.id, remove=volumes and point.get("anonymous", False))

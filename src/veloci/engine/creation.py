@@ -96,8 +96,7 @@ class Creation:
             self._write(id, config)
             self.records.save(self._record(id, name, chain_id, found, points, config))
         except BaseException:
-            snapshots.remove(id)
-            self.records.forget(id, name)
+            self.records.forget(id, name, lambda: snapshots.remove(id))
             for point in points:
                 if point.type == "volume":
                     self._engine.volumes.release(point.name, id, remove=point.anonymous)

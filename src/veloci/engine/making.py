@@ -2,7 +2,7 @@
 
 .making/ID        the name it is to have; locked by the command that makes it, gone once it is whole
 .making/.ID       the same, before it is locked
-.making/.gone-X   the directory of one that is being removed, locked by the command that does it
+.making/.gone-ID  the directory of one that is being removed, locked by the command that does it
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Making:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._marks: dict[str, int] = {}  # ID -> descriptor of the lock, of what this process is making or clears away
+        self._graves: dict[str, int] = {}  # the same, of what it is removing
 
     def begin(self, id: str) -> None:
         """From now on, and until `end`, it counts as abandoned when this process ends."""
@@ -45,12 +46,29 @@ class Making:
         if id in self._marks:
             os.pwrite(self._marks[id], name.encode() + bytes(128 - len(name)), 0)
 
-    def end(self, id: str) -> None:
-        """It is whole, or gone."""
-        descriptor = self._marks.pop(id, -1)
-        if descriptor >= 0:
-            _unlink(f"{self._directory}/{id}")
+    def bury(self, id: str, path: str) -> None:
+        """Take the directory of one that goes out of sight, in one step; `end` removes it. It may be gone already."""
+        try:
+            descriptor = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            return
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        flock(descriptor, LOCK_EX)
+        try:
+            os.rename(path, f"{self._directory}/{_GONE}{id}")
+        except FileNotFoundError:  # another command was quicker
             os.close(descriptor)
+            return
+        self._graves[id] = descriptor
+
+    def end(self, id: str) -> None:
+        """It is whole, or gone for good."""
+        if id in self._marks:
+            _unlink(f"{self._directory}/{id}")
+            os.close(self._marks.pop(id))
+        if id in self._graves:
+            _remove(self._directory, f"{_GONE}{id}")
+            os.close(self._graves.pop(id))
 
     def busy(self, id: str) -> bool:
         """Whether another command is making it."""
@@ -60,47 +78,27 @@ class Making:
         return descriptor is None and os.path.exists(f"{self._directory}/{id}")
 
     def abandoned(self) -> Iterator[tuple[str, str]]:
-        """What killed commands were making: ID and name ("": it has none yet), locked until `end`.
-
-        What they were removing is removed.
-        """
+        """What killed commands were making or removing: ID and name ("": it has none), locked until `end`."""
         try:
             entries = os.listdir(self._directory)
         except FileNotFoundError:
             return
         for entry in entries:
-            path = f"{self._directory}/{entry}"
-            if entry in self._marks:
+            if entry in self._marks or entry.removeprefix(_GONE) in self._graves:
                 continue
-            descriptor = _locked(path, _DIRECTORY if entry.startswith(_GONE) else os.O_RDWR)
+            path, gone = f"{self._directory}/{entry}", entry.startswith(_GONE)
+            descriptor = _locked(path, _DIRECTORY if gone else os.O_RDWR)
             if descriptor is None:
                 continue
-            if entry.startswith(_GONE):
-                _remove(self._directory, entry)
+            if gone:
+                self._graves[entry.removeprefix(_GONE)] = descriptor
+                yield entry.removeprefix(_GONE), ""
             elif entry.startswith("."):
                 _unlink(path)
+                os.close(descriptor)
             else:
                 self._marks[entry] = descriptor
                 yield entry, os.read(descriptor, 256).rstrip(b"\0").decode(errors="replace")
-                continue
-            os.close(descriptor)
-
-    def bury(self, path: str) -> None:
-        """Remove a directory: out of sight in one step, then for good. What is gone already is well."""
-        grave = f"{_GONE}{os.urandom(6).hex()}"
-        os.makedirs(self._directory, 0o700, exist_ok=True)
-        try:
-            descriptor = os.open(path, _DIRECTORY)
-        except FileNotFoundError:
-            return
-        try:
-            flock(descriptor, LOCK_EX)
-            os.rename(path, f"{self._directory}/{grave}")
-            _remove(self._directory, grave)
-        except FileNotFoundError:
-            return
-        finally:
-            os.close(descriptor)
 
 
 def _locked(path: str, flags: int) -> int | None:

@@ -18,7 +18,7 @@ from veloci.spec.document import Document, Json, Wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HEX = frozenset("0123456789abcdef")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -113,7 +113,9 @@ class Records:
         return id, name
 
     def abandoned(self) -> Iterator[tuple[str, str]]:
-        """What killed commands were making: ID and name ("": it has none yet), locked until `forget`."""
+        """What killed commands were making or removing: ID and name ("": it has none), locked until `forget`."""
+        for id, _ in self._graves.abandoned():
+            self._graves.end(id)
         for id, name in self._making.abandoned():
             if os.path.exists(f"{self.data(id)}/container.json"):  # it was whole, but for this
                 self._making.end(id)
@@ -216,15 +218,21 @@ class Records:
         """Its state now."""
         return state.current(self.data(id), self.run(id))
 
-    def forget(self, id: str, name: str) -> None:
-        """Remove its directories and its name; what is gone already is well."""
+    def forget(self, id: str, name: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Remove its directories and its name; what is gone already is well.
+
+        meanwhile: removes what else there is of it, once it is out of sight; after a kill the next command does that.
+        """
+        self._making.bury(id, self.data(id))
         try:
             if name and os.readlink(f"{self._names}/{name}") == id:
                 os.unlink(f"{self._names}/{name}")
         except OSError:  # it is gone, or was never a name
             pass
-        self._graves.bury(self.run(id))
-        self._making.bury(self.data(id))
+        if meanwhile:
+            meanwhile()
+        self._graves.bury(id, self.run(id))
+        self._graves.end(id)
         self._making.end(id)
 
 
