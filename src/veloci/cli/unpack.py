@@ -88,10 +88,11 @@ def _unpack(
     pairs = zip(opened.draft.layers, opened.draft.diff_ids, strict=True)
     layers = ((_blob(source, layer), diff_id) for layer, diff_id in pairs)
     config = ImageConfig.convert(opened.draft.config)
-    with bundle(target, layers, owners=owners, keep_links=keep_links) as (making, root):
+    hashes: dict[int, str] | None = None if noted is None else {}
+    with bundle(target, layers, owners=owners, keep_links=keep_links, hashes=hashes) as (making, root):
         _configure(config, making, root, owners)
         if noted is not None:
-            record(making, root, opened.manifest()[0], owners, noted)
+            record(making, root, opened.manifest()[0], owners, noted, hashes)
 
 
 @contextmanager

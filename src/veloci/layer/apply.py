@@ -18,10 +18,11 @@ from veloci.layer.owners import ROOTLESS, noted, usual
 from veloci.layer.tar import Reader, wrong
 from veloci.layer.tree import remove_tree
 from veloci.layer.whiteout import META, OPAQUE, OURS, PREFIX, is_whiteout, make_opaque, make_whiteout
+from veloci.spec.digest import hasher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from veloci.layer.directories import Directory
     from veloci.layer.owners import Owners
@@ -39,18 +40,21 @@ def apply(
     owners: Owners | None = None,
     keep_links: bool = False,
     whiteouts: bool = True,
+    hashes: dict[int, str] | None = None,
 ) -> int:
     """Apply an uncompressed tar to the directory `root`, a descriptor. Returns the number of entries.
 
     overlay: write overlayfs's whiteouts into a directory of this layer alone; else remove what the
     whiteouts name from the tree that is there. owners: whose files they become (None: `owners.usual`).
     keep_links: a directory's entry leaves a symlink to a directory as it is. whiteouts: False for a tar
-    that is no layer, in which `.wh.a` is a file as any other.
+    that is no layer, in which `.wh.a` is a file as any other. hashes: gets the sha256 in hex of the files
+    written, but of sparse ones, by inode.
     Raises InvalidInput for a malformed or hostile tar,
     HostError when a system call fails.
     """
     layer = Application(root, overlay=overlay, owners=owners, keep_links=keep_links)
     layer.whiteouts = whiteouts
+    layer.hashes = hashes
     try:
         layer.read(chunks)
         if layer.links:
@@ -74,6 +78,7 @@ class Application:
         self.root, self.overlay, self.keep_links = root, overlay, keep_links
         self.owners = owners or usual()
         self.entries = 0
+        self.hashes: dict[int, str] | None = None
         self.whiteouts = True
         self.links: list[tuple[bytes, bytes]] = []
         self.directories = Directories(root, overlay=overlay)
@@ -150,7 +155,10 @@ class Application:
             if entry.sparse is not None:
                 _write_sparse(file, entry, reader)
             else:
-                for piece in reader.body():
+                pieces: Iterable[memoryview] = reader.body()
+                if self.hashes is not None:
+                    pieces = self._hashed(file, pieces, self.hashes)
+                for piece in pieces:
                     written = os.write(file, piece)
                     while written < len(piece):
                         written += os.write(file, piece[written:])
@@ -162,6 +170,14 @@ class Application:
             os.utime(file, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(file)
+
+    @staticmethod
+    def _hashed(file: int, pieces: Iterable[memoryview], hashes: dict[int, str]) -> Iterator[memoryview]:
+        sum_ = hasher("sha256:")
+        for piece in pieces:
+            sum_.update(piece)
+            yield piece
+        hashes[os.fstat(file).st_ino] = sum_.hexdigest()
 
     def _directory(self, entry: Entry, parent: Directory, name: bytes, path: bytes) -> None:
         try:

@@ -29,39 +29,42 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 _SEEN = {"type", "uid", "gid", "mode", "link", "size", "tar_time", "sha256digest"}  # whose change is a change
 
 
-def manifest(root: int) -> Iterator[bytes]:
-    """The manifest of the tree below `root`, a directory's descriptor, line by line. Raises OSError."""
+def manifest(root: int, hashes: dict[int, str] | None = None) -> Iterator[bytes]:
+    """The manifest of the tree below `root`, a directory's descriptor, line by line. Raises OSError.
+
+    hashes: the sha256 in hex of files by inode, as far as they are known.
+    """
     yield b"#      keywords: " + KEYWORDS.encode() + b"\n\n# .\n"
     yield b"/set type=file nlink=1 mode=0664 uid=0 gid=0\n"
-    yield from _directory(root, b".", b".")
+    yield from _directory(root, b".", b".", hashes or {})
 
 
-def _directory(directory: int, name: bytes, path: bytes) -> Iterator[bytes]:
-    yield escaped(name) + b" " + _words(directory, b".") + b"\n"
+def _directory(directory: int, name: bytes, path: bytes, hashes: dict[int, str]) -> Iterator[bytes]:
+    yield escaped(name) + b" " + _words(directory, b".", hashes) + b"\n"
     inner = []
     for child in sorted(map(os.fsencode, os.listdir(directory))):
         if S_ISDIR(os.lstat(child, dir_fd=directory).st_mode):
             inner.append(child)
         else:
-            yield b"    " + escaped(child) + b" " + _words(directory, child) + b"\n"
+            yield b"    " + escaped(child) + b" " + _words(directory, child, hashes) + b"\n"
     for child in inner:
         below = child if path == b"." else path + b"/" + child
         yield b"\n# " + escaped(below) + b"\n"
         opened = os.open(child, _DIRECTORY, dir_fd=directory)
         try:
-            yield from _directory(opened, child, below)
+            yield from _directory(opened, child, below, hashes)
         finally:
             os.close(opened)
     yield b"..\n"
 
 
-def _words(parent: int, name: bytes) -> bytes:
-    values = keywords(parent, name)
+def _words(parent: int, name: bytes, hashes: dict[int, str]) -> bytes:
+    values = keywords(parent, name, hashes)
     return b" ".join(b"%s=%s" % (key.encode(), value) for key, value in values.items())
 
 
-def keywords(parent: int, name: bytes) -> dict[str, bytes]:
-    """What the manifest says of `name` in the directory `parent`, values escaped."""
+def keywords(parent: int, name: bytes, hashes: dict[int, str] | None = None) -> dict[str, bytes]:
+    """What the manifest says of `name` in the directory `parent`, values escaped. hashes: as for `manifest`."""
     status = os.lstat(name, dir_fd=parent)
     mode = status.st_mode
     kinds = ((S_ISDIR, b"dir"), (S_ISLNK, b"link"), (S_ISREG, b"file"), (S_ISFIFO, b"fifo"), (S_ISCHR, b"char"))
@@ -78,7 +81,8 @@ def keywords(parent: int, name: bytes) -> dict[str, bytes]:
         found["link"] = escaped(os.readlink(name, dir_fd=parent))
     found["tar_time"] = b"%d.000000000" % (status.st_mtime_ns // 1_000_000_000)
     if kind == b"file":
-        found["sha256digest"] = _hash(parent, name)
+        known = hashes.get(status.st_ino) if hashes else None
+        found["sha256digest"] = known.encode() if known else _hash(parent, name)
     path = b"/proc/self/fd/%d/%s" % (parent, name)
     for key in sorted(os.listxattr(path, follow_symlinks=False)):
         if not key.encode().startswith((*OURS, b"security.selinux")):

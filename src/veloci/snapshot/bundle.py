@@ -25,15 +25,16 @@ def bundle(
     *,
     owners: Owners | None = None,
     keep_links: bool = False,
+    hashes: dict[int, str] | None = None,
 ) -> AbstractContextManager[tuple[str, int]]:
     """Make the directory `target` with the layers in its `rootfs`; it appears when the block ends well, or not at all.
 
     layers: each the opened blob and its diff ID, base first. Gives the path where it is being made,
     for config.json, and a descriptor of its root file system.
-    owners, keep_links: as for `layer.apply`.
+    owners, keep_links, hashes: as for `layer.apply`.
     Raises Conflict if `target` holds something, Corrupt, InvalidInput, HostError.
     """
-    return _bundle(target.rstrip("/"), layers, owners, keep_links=keep_links)
+    return _bundle(target.rstrip("/"), layers, owners, keep_links=keep_links, hashes=hashes)
 
 
 @contextmanager
@@ -43,6 +44,7 @@ def _bundle(
     owners: Owners | None,
     *,
     keep_links: bool,
+    hashes: dict[int, str] | None,
 ) -> Generator[tuple[str, int]]:
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise Conflict(f"{target} is there already", hint="choose another directory")
@@ -62,7 +64,7 @@ def _bundle(
                 os.fchown(root, *owners.host(0, 0))
             for opened, diff_id in layers:
                 with opened as packed, Verified(decompressed(packed), diff_id) as tar:
-                    apply(tar, root, overlay=False, owners=owners, keep_links=keep_links)
+                    apply(tar, root, overlay=False, owners=owners, keep_links=keep_links, hashes=hashes)
             yield making, root
         finally:
             os.close(root)

@@ -77,8 +77,15 @@ class Bundle(
         return Owners(uids, gids, rootless=options.rootless)
 
 
-def record(bundle: str, root: int, descriptor: Descriptor, owners: Owners, image: str) -> None:
-    """Write beside a bundle's root file system what it has now. Raises HostError."""
+def record(
+    bundle: str,
+    root: int,
+    descriptor: Descriptor,
+    owners: Owners,
+    image: str,
+    hashes: dict[int, str] | None = None,
+) -> None:
+    """Write beside a bundle's root file system what it has now. hashes: as for `mtree.manifest`. Raises HostError."""
     document = Bundle(
         version=VERSION,
         source=Walk(descriptor_walk=(descriptor,)),
@@ -93,7 +100,7 @@ def record(bundle: str, root: int, descriptor: Descriptor, owners: Owners, image
     )
     try:
         with open(f"{bundle}/{_file(descriptor)}", "wb") as file:
-            file.writelines(manifest(root))
+            file.writelines(manifest(root, hashes))
         with open(f"{bundle}/{NAME}", "wb") as file:
             file.write(dumps({**plain, "whiteout_mode": 0}))
     except OSError as error:
