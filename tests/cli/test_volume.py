@@ -162,6 +162,8 @@ def test_volumes_are_listed_shown_and_chosen(box, image):
             "Scope": "local",
         }
     ]
+    assert json.loads(box.ok("inspect", "first"))[0]["Mountpoint"] == f"{box.path}/data/volumes/first/_data"
+    assert box.ok("inspect", "--type", "volume", "-f", "{{.Name}}", "first") == "first\n"
     done = box.veloci("volume", "inspect", "nope")
     assert (done.returncode, done.stdout) == (1, "[]\n")
     assert box.ok("volume", "ls", "--format", '{{.Name}} {{.Label "tier"}}').splitlines()[1] == "first db"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from veloci.engine.engine import Engine
 
-KINDS = ("container", "image", "network")  # in the order in which a name is looked for, as docker does
+KINDS = ("container", "image", "network", "volume")  # in the order in which a name is looked for, as docker does
 # Go maps in docker's objects: a key that they lack is `<no value>`, where a struct's missing field is an error.
 _MAPS = frozenset(
     "Annotations Data ExposedPorts Labels LogOpts Networks Options PortBindings Ports Sysctls Tmpfs Volumes "
@@ -32,15 +32,15 @@ def inspect(
     platform: str | None = None,
     registry: RegistryOptions,
 ) -> int:
-    """Show all that is known of containers, images and networks, as JSON.
+    """Show all that is known of containers, images, networks and volumes, as JSON.
 
     NAME is a name, an ID or the beginning of an ID; what fits first is shown: a container, an image,
-    a network. What is not found is said at the end, and the exit status is then 1. A NAME that says
+    a network, a volume. What is not found is said at the end, and the exit status is then 1. A NAME that says
     where an image is, as for `veloci copy` (docker://HOST[:PORT]/NAME, oci:DIRECTORY[:NAME], …), is
     looked at there, without pulling it, and shown as skopeo shows it.
 
     -f, --format TEMPLATE  a Go template on each object, as in '{{.State.Pid}}', or json
-    --type KIND            only a container, an image or a network
+    --type KIND            only a container, an image, a network or a volume
     -s, --size             also the bytes that a container has written: SizeRw, SizeRootFs
     --raw                  an image's manifest as it is; with --config its configuration
     --config               an image's configuration
@@ -91,7 +91,9 @@ def _object(engine: Engine, name: str, kinds: Any, *, size: bool) -> dict[str, A
             if len(kinds) == 1:
                 raise
     what = kinds[0] if len(kinds) == 1 else "object"
-    hint = {"image": "veloci images", "network": "veloci network ls"}.get(what, "veloci ps -a")
+    hint = {"image": "veloci images", "network": "veloci network ls", "volume": "veloci volume ls"}.get(
+        what, "veloci ps -a"
+    )
     raise NotFound(f"no such {what}: {name}", hint=hint)
 
 
@@ -110,6 +112,8 @@ def _look(engine: Engine, kind: str, name: str, *, size: bool) -> dict[str, Any]
         return found
     if kind == "image":
         return engine.images.inspect(name)
+    if kind == "volume":
+        return engine.volumes.described(name)
     from veloci.engine.networks import find
 
     return find(engine.networks, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from veloci.engine.volumes import Volume, Volumes
 
@@ -75,8 +74,7 @@ def inspect(volume: str, /, *volumes: str, format: str | None = None) -> int:
     """
     from veloci.cli.objects import inspected
 
-    store = _volumes()
-    return inspected((volume, *volumes), lambda name: _described(store, store.get(name)), format)
+    return inspected((volume, *volumes), _volumes().described, format)
 
 
 def rm(volume: str, /, *volumes: str, force: bool = False) -> int:
@@ -131,21 +129,6 @@ def _volumes() -> Volumes:
     from veloci.engine.engine import Engine
 
     return Engine().volumes
-
-
-def _described(volumes: Volumes, volume: Volume) -> dict[str, Any]:
-    """A volume in the shape of docker's API."""
-    from time import gmtime, strftime
-
-    return {
-        "CreatedAt": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(volume.created // 10**9)),
-        "Driver": "local",
-        "Labels": dict(volume.labels) or None,
-        "Mountpoint": volumes.place(volume),
-        "Name": volume.name,
-        "Options": dict(volume.options) or None,
-        "Scope": "local",
-    }
 
 
 def _filtered(volumes: Volumes, filters: Iterable[str], known: tuple[str, ...]) -> list[Volume]:

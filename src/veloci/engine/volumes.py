@@ -23,6 +23,7 @@ from veloci.spec.document import Document, Wrong
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from veloci.engine.engine import Engine
 
@@ -111,6 +112,21 @@ class Volumes:
             if volume is not None:
                 found.append(volume)
         return found
+
+    def described(self, name: str) -> dict[str, Any]:
+        """The volume of that name in the shape of docker's API. Raises NotFound."""
+        from time import gmtime, strftime
+
+        volume = self.get(name)
+        return {
+            "CreatedAt": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(volume.created // 10**9)),
+            "Driver": "local",
+            "Labels": dict(volume.labels) or None,
+            "Mountpoint": self.place(volume),
+            "Name": volume.name,
+            "Options": dict(volume.options) or None,
+            "Scope": "local",
+        }
 
     def place(self, volume: Volume) -> str:
         """The directory of what is in it."""
