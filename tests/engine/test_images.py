@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 import zstandard
-from peers import Built, Serving, digest, tar
+from peers import Built, Scripted, Serving, digest, tar
 
 from veloci.engine.engine import Engine
 from veloci.engine.record import Record, Records
@@ -294,3 +294,18 @@ def test_a_platform_is_a_text_or_a_value(engine, rootfs):
     imported(engine, rootfs, "app:v0")
     with pytest.raises(NotFound, match="not for linux/s390x"):
         engine.images.get("app:v0", "never", "linux/s390x")
+
+
+def test_what_a_registry_warns_of_reaches_the_engines_caller(engine, tmp_path):
+    built = Built(tmp_path / "layout")
+
+    def warns(request):
+        if "/manifests/" in request.path:
+            kind = "application/vnd.oci.image.manifest.v1+json"
+            return request.reply(200, built.manifest, Content_Type=kind, Warning='299 - "moves on Monday"')
+        return request.reply(404 if "/blobs/" in request.path else 200, b"{}")
+
+    with Scripted(warns) as server:
+        with pytest.raises(NotFound):
+            engine.images.pull(f"{server.address}/app:v0")
+        assert engine.warnings == [f"{server.address} says: moves on Monday"]

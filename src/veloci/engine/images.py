@@ -164,7 +164,8 @@ class Images:
         from veloci.registry.session import Session
         from veloci.transport.exchange import pull
 
-        engine, session = self._engine, session or Session()
+        engine = self._engine
+        session = session or Session(warn=engine.warn)
         return first(
             session.configuration.candidates(name),
             lambda reference: pull(
