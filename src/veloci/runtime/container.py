@@ -13,7 +13,7 @@ from veloci.spec.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Self
 
     from veloci.runtime.cgroup import Group
@@ -45,13 +45,14 @@ class Container:
         no_pivot: bool = False,
         no_new_keyring: bool = False,
         preserve_fds: int = 0,
+        environment: Sequence[str] = (),
     ) -> Self:
         """Make the container of `bundle`; its process waits for start() and is a child of this process.
 
         root: the runtime's state directory. stdio: descriptors for its 0, 1 and 2; None: ours. console: a
         connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set, or a function
         that is then called for it. config: instead of the bundle's config.json. preserve_fds: how many
-        descriptors from 3 on it keeps.
+        descriptors from 3 on it keeps. environment: variables besides those of process.env.
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
@@ -65,6 +66,7 @@ class Container:
             pivot=not no_pivot,
             keyring=not no_new_keyring,
         )
+        plan["env"] += environment
         directory = Directory(root, id)
         if not 0 <= preserve_fds <= 200:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from veloci.cli.oci.main import root
-from veloci.cli.oci.process import wait, write_pid
+from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput, VelociError
 from veloci.runtime.container import Container
 
@@ -21,6 +21,7 @@ def _create(
     bundle: str,
     terminal: str | Callable[[], int],
     pid_file: str,
+    pidfd_socket: str,
     preserve_fds: int,
     *,
     no_pivot: bool,
@@ -34,7 +35,7 @@ def _create(
         from veloci.kernel import tty
 
         console = tty.connect(terminal)
-    preserve_fds += int(posix.environ.get(b"LISTEN_FDS") or 0)
+    listening = _listening()
     container = Container.create(
         id,
         bundle,
@@ -42,10 +43,20 @@ def _create(
         console=console,
         no_pivot=no_pivot,
         no_new_keyring=no_new_keyring,
-        preserve_fds=preserve_fds,
+        preserve_fds=listening + preserve_fds,
+        environment=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
     )
     write_pid(pid_file, container.saved.pid)
+    send_pidfd(pidfd_socket, container.saved.pid)
     return container
+
+
+def _listening() -> int:
+    """How many sockets a service manager hands over from descriptor 3 on — sd_listen_fds(3)."""
+    text = posix.environ.get(b"LISTEN_FDS", b"").decode(errors="replace") or "0"
+    if not (text.isascii() and text.isdecimal()):
+        raise InvalidInput(f"{text!r} is not a number", where="LISTEN_FDS")
+    return int(text)
 
 
 def create(
@@ -55,6 +66,7 @@ def create(
     bundle: str = ".",
     console_socket: str = "",
     pid_file: str = "",
+    pidfd_socket: str = "",
     no_pivot: bool = False,
     no_new_keyring: bool = False,
     preserve_fds: int = 0,
@@ -64,11 +76,21 @@ def create(
     -b, --bundle DIR        the bundle; the current directory by default
     --console-socket PATH   the AF_UNIX socket that gets the terminal
     --pid-file FILE         write the process's pid here
+    --pidfd-socket PATH     the AF_UNIX socket that gets a descriptor of the process
     --no-pivot              do not use pivot_root
     --no-new-keyring        keep the caller's session keyring
     --preserve-fds N        keep N more descriptors than stdio
     """
-    _create(id, bundle, console_socket, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring)
+    _create(
+        id,
+        bundle,
+        console_socket,
+        pid_file,
+        pidfd_socket,
+        preserve_fds,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+    )
     return 0
 
 
@@ -79,6 +101,7 @@ def run(
     bundle: str = ".",
     console_socket: str = "",
     pid_file: str = "",
+    pidfd_socket: str = "",
     detach: bool = False,
     keep: bool = False,
     no_subreaper: bool = False,
@@ -91,6 +114,7 @@ def run(
     -b, --bundle DIR        the bundle; the current directory by default
     --console-socket PATH   the AF_UNIX socket that gets the terminal
     --pid-file FILE         write the process's pid here
+    --pidfd-socket PATH     the AF_UNIX socket that gets a descriptor of the process
     -d, --detach            do not wait for its end
     --keep                  do not delete it after its end
     --no-subreaper          do not become the parent of what it leaves
@@ -113,7 +137,16 @@ def run(
         return attended[0].socket
 
     place = console_socket if detach else console
-    container = _create(id, bundle, place, pid_file, preserve_fds, no_pivot=no_pivot, no_new_keyring=no_new_keyring)
+    container = _create(
+        id,
+        bundle,
+        place,
+        pid_file,
+        pidfd_socket,
+        preserve_fds,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+    )
     try:
         container.start()
     except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veloci.cli.oci.main import load
-from veloci.cli.oci.process import wait, write_pid
+from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ def exec_(
     additional_gids: tuple[str, ...] = (),
     detach: bool = False,
     pid_file: str = "",
+    pidfd_socket: str = "",
     console_socket: str = "",
     no_new_privs: bool = False,
     apparmor: str = "",
@@ -44,6 +45,7 @@ def exec_(
     -g, --additional-gids GID  a further group; may be repeated
     -d, --detach               do not wait for its end
     --pid-file FILE            write its pid here
+    --pidfd-socket PATH        the AF_UNIX socket that gets a descriptor of it
     --console-socket PATH      the AF_UNIX socket that gets the terminal
     --no-new-privs             no program may add privileges
     --apparmor PROFILE         its AppArmor profile
@@ -84,6 +86,7 @@ def exec_(
         console = attended.socket
     pid = container.exec(plain, console=console, preserve_fds=preserve_fds, cgroup=cgroup, ignore_paused=ignore_paused)
     write_pid(pid_file, pid)
+    send_pidfd(pidfd_socket, pid)
     if detach:
         return 0
     return attended.attend(pid) if attended else wait(pid)

@@ -6,7 +6,7 @@ import posix
 import sys
 
 from veloci.cli.options import call
-from veloci.errors import HostError, InvalidInput, VelociError
+from veloci.errors import HostError, InvalidInput, Unsupported, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _GLOBAL = {
     "debug": False,
     "explain": False,
     "rootless": True,
-    "criu": True,
+    "systemd-cgroup": False,
 }
 _PREFIX = {"create": "veloci-runtime create failed: ", "run": "veloci-runtime run failed: ", "exec": "exec failed: "}
 _FAILURE = {"exec": 255}
@@ -81,7 +81,12 @@ def main(words: list[str] | None = None) -> int:
             rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
         if log := _chosen.get("log"):
             open(log, "ab").close()
-        return call(function, rest, program=f"veloci-runtime {name}")
+        if "debug" in _chosen:
+            _log("debug", f"{name} {' '.join(rest)}")
+        status = call(function, rest, program=f"veloci-runtime {name}")
+        if "debug" in _chosen:
+            _log("debug", f"{name} ended with status {status}")
+        return status
     except VelociError as error:
         return _failed(name, error)
     except BrokenPipeError:
@@ -125,28 +130,48 @@ def _globals(words: list[str]) -> list[str]:
                 raise InvalidInput("needs a value", where=flag)
             value = words.pop(0)
         _chosen[option] = value
+    _refuse()
     return words or ["help"]
+
+
+def _refuse() -> None:
+    """Name what is asked of all commands and cannot be done."""
+    if "systemd-cgroup" in _chosen and _chosen["systemd-cgroup"] != "false":
+        raise Unsupported(
+            "cgroups are not made through systemd",
+            where="--systemd-cgroup",
+            hint="let the caller use the driver cgroupfs",
+        )
+    if _chosen.get("rootless", "auto") not in ("auto", "false"):
+        raise Unsupported("veloci-runtime needs root", where="--rootless", hint="--rootless=auto")
+    if _chosen.get("log-format", "text") not in ("text", "json"):
+        raise InvalidInput(f"invalid log-format: {_chosen['log-format']!r}", where="--log-format", hint="text or json")
 
 
 def _report(message: str, hint: str) -> None:
     """To the log as logrus writes it, and in one line to stderr."""
+    message = "".join(c if c.isprintable() else "; " if c == "\n" else f"\\x{ord(c):02x}" for c in message)
+    if "log" in _chosen:
+        _log("error", message)
+    print(message if "log" in _chosen else f"veloci-runtime: {message}", file=sys.stderr)
+    if hint and "log" not in _chosen:
+        print(f"  try: {hint}", file=sys.stderr)
+
+
+def _log(level: str, message: str) -> None:
+    """A line in the log, or on stderr, in logrus's form."""
     from time import gmtime, strftime
 
     from veloci.spec.document import dumps
 
-    message = "".join(c if c.isprintable() else "; " if c == "\n" else f"\\x{ord(c):02x}" for c in message)
-    if log := _chosen.get("log"):
-        time = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
-        if _chosen.get("log-format") == "json":
-            line = dumps({"level": "error", "msg": message, "time": time})
-        else:
-            quoted = message.replace("\\", "\\\\").replace('"', '\\"')
-            line = f'time="{time}" level=error msg="{quoted}"'.encode()
-        with open(log, "ab") as file:
-            file.write(line + b"\n")
-    print(message if log else f"veloci-runtime: {message}", file=sys.stderr)
-    if hint and not log:
-        print(f"  try: {hint}", file=sys.stderr)
+    time = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime())
+    if _chosen.get("log-format") == "json":
+        line = dumps({"level": level, "msg": message, "time": time})
+    else:
+        quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+        line = f'time="{time}" level={level} msg="{quoted}"'.encode()
+    with open(_chosen.get("log", "/dev/stderr"), "ab") as file:
+        file.write(line + b"\n")
 
 
 def root() -> str:

@@ -13,6 +13,25 @@ def write_pid(file: str, pid: int) -> None:
         posix.rename(f"{file}.tmp", file)
 
 
+def send_pidfd(path: str, pid: int) -> None:
+    """Send a descriptor of process `pid` to the AF_UNIX socket at `path`; "" is none. Raises InvalidInput."""
+    if not path:
+        return
+    from veloci.errors import InvalidInput
+    from veloci.kernel import tty
+    from veloci.kernel.process import pidfd
+
+    descriptor = pidfd(pid)
+    try:
+        socket = tty.connect(path)
+        tty.send(socket, descriptor, "pidfd")
+        posix.close(socket)
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}", where="--pidfd-socket") from None
+    finally:
+        posix.close(descriptor)
+
+
 def forward(pid: int) -> None:
     """Forward signals to `pid` from now on."""
     import _signal  # `signal` imports enum

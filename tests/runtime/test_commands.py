@@ -1,0 +1,174 @@
+"""Flags of create, run and exec, and those before the command: what runc's callers use."""
+
+import array
+import json
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
+
+
+def call(runtime, *words, fds=(), environment=None):
+    """The command with descriptors from 3 on, which are copies of `fds`."""
+    moves = "; ".join(f"exec {number}<&{fd}" for number, fd in enumerate(fds, 3))
+    script = f'{moves}; exec "$@"' if fds else 'exec "$@"'
+    command = ["bash", "-c", script, "bash", runtime.program, "--root", str(runtime.root), *words]
+    return subprocess.run(
+        command,
+        pass_fds=fds,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two descriptors far above 3."""
+    descriptors = []
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{name}\n")
+        low = os.open(tmp_path / name, os.O_RDONLY)
+        descriptors.append(os.dup2(low, 50 + len(descriptors)))
+        os.close(low)
+    yield descriptors
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@pytest.mark.needs("bash")
+def test_descriptors_are_preserved_on_demand(either, files):
+    either.configure("sh", "-c", "cat <&3; cat <&4; ls /proc/self/fd | wc -l")
+    done = call(either, "run", "--preserve-fds", "2", "--bundle", str(either.bundle), either.id, fds=files)
+    assert done.stdout.split()[:2] == ["one", "two"], done.stderr
+    either.detached("sleep", "100")
+    for descriptor in files:
+        os.lseek(descriptor, 0, 0)
+    done = call(either, "exec", "--preserve-fds", "2", either.id, "sh", "-c", "cat <&3; cat <&4", fds=files)
+    assert done.stdout.split() == ["one", "two"], done.stderr
+
+
+@pytest.mark.needs("bash")
+def test_sockets_of_a_service_manager_are_handed_on(either, files):
+    either.configure("sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4")
+    environment = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+    if either.program == "runc":  # which looks at the pid, that bash keeps for what it becomes
+        environment["LISTEN_PID"] = ""
+        pytest.skip("runc asks for its own pid, which is not known before")
+    done = call(
+        either,
+        "run",
+        "--preserve-fds",
+        "1",
+        "--bundle",
+        str(either.bundle),
+        either.id,
+        fds=files,
+        environment=environment,
+    )
+    assert done.stdout.split() == ["1", "1", "one", "two"], done.stderr
+
+
+def test_a_number_of_sockets_that_is_none_is_refused(runtime):
+    runtime.configure("true")
+    done = call(runtime, "run", "--bundle", str(runtime.bundle), runtime.id, environment={"LISTEN_FDS": "x"})
+    assert done.stderr == "veloci-runtime: veloci-runtime run failed: LISTEN_FDS: 'x' is not a number\n"
+
+
+def test_a_descriptor_of_the_process_is_sent(runtime, tmp_path):
+    listening = socket.socket(socket.AF_UNIX)
+    directory = os.open(tmp_path, os.O_PATH)
+    listening.bind(f"/proc/self/fd/{directory}/p")
+    os.close(directory)
+    listening.listen(2)
+    listening.settimeout(10)
+
+    def pid():
+        connection, _ = listening.accept()
+        with connection:
+            _, control, _, _ = connection.recvmsg(100, socket.CMSG_LEN(4))
+        descriptor = array.array("i", control[0][2])[0]
+        with open(f"/proc/self/fdinfo/{descriptor}") as file:
+            found = next(line for line in file if line.startswith("Pid:"))
+        os.close(descriptor)
+        return int(found.split()[1])
+
+    runtime.configure("sleep", "100")
+    runtime._quietly("create", "--pidfd-socket", str(tmp_path / "p"))
+    assert pid() == runtime.state()["pid"]
+    runtime("start", runtime.id)
+    file = tmp_path / "pid"
+    words = ["exec", "--pidfd-socket", str(tmp_path / "p"), "--pid-file", str(file), runtime.id, "sleep", "100"]
+    with subprocess.Popen([runtime.program, "--root", str(runtime.root), *words]) as process:
+        assert pid() == int(file.read_text())
+        runtime("kill", runtime.id, "KILL")
+        assert process.wait(10) == 137
+    listening.close()
+
+
+def test_the_pid_file_has_the_pid_and_no_newline(either, tmp_path):
+    either.configure("sleep", "100")
+    either._quietly("create", "--pid-file", str(tmp_path / "pid"))
+    assert (tmp_path / "pid").read_text() == str(either.state()["pid"])
+
+
+def test_without_pivot_the_root_is_the_containers_all_the_same(either):
+    either.configure("ls", "/")
+    done = either("run", "--no-pivot", "--bundle", str(either.bundle), either.id)
+    assert set(done.stdout.split()) == {"bin", "dev", "proc", "sys"}, done.stderr
+
+
+def test_the_callers_keyring_is_kept_on_demand(runtime):
+    runtime.configure("cat", "/proc/keys", change=lambda c: c["linux"].update(maskedPaths=[]))
+    done = runtime("run", "--no-new-keyring", "--bundle", str(runtime.bundle), runtime.id)
+    assert f"_ses.{runtime.id}:" not in done.stdout
+
+
+def test_a_container_is_kept_on_demand(runtime):
+    runtime.configure("true")
+    assert runtime("run", "--keep", "--bundle", str(runtime.bundle), runtime.id).returncode == 0
+    assert runtime.state()["status"] == "stopped"
+    assert runtime("delete", runtime.id).returncode == 0
+
+
+def test_what_a_container_leaves_running_is_gone_with_it(runtime):
+    def change(config):
+        config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "pid"]
+
+    done = runtime.run("sh", "-c", "sleep 4321 > /dev/null 2>&1 & true", change=change)
+    assert done.returncode == 0
+    time.sleep(0.1)
+    left = subprocess.run(["pgrep", "-f", "^sleep 4321"], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--systemd-cgroup"], "--systemd-cgroup: cgroups are not made through systemd"),
+        (["--rootless", "true"], "--rootless: veloci-runtime needs root"),
+        (["--log-format", "xml"], "--log-format: invalid log-format: 'xml'"),
+        (["--criu", "/x"], "--criu: unknown option"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(runtime, words, message):
+    done = runtime(*words, "list")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, f"veloci-runtime: {message}")
+
+
+def test_debug_tells_what_is_called(runtime, tmp_path):
+    log = tmp_path / "log"
+    runtime("--debug", "--log", str(log), "--log-format", "json", "list", "-q")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["level"], line["msg"]) for line in lines] == [
+        ("debug", "list -q"),
+        ("debug", "list ended with status 0"),
+    ]
+    assert runtime("--debug", "list", "-q").stderr.count("level=debug") == 2
