@@ -227,3 +227,28 @@ def test_a_check_prints_the_warnings_and_a_build_sums_them_up(context):
     assert ok("build", "--check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", context).stdout.decode() == (
         "Check complete, no warnings found.\n"
     )
+
+
+def test_several_platforms_make_one_index(context, roots, tmp_path_factory):
+    text = "FROM scratch AS base\nARG TARGETARCH\nCOPY <<x /arch\n$TARGETARCH\nx\nFROM scratch\nCOPY --from=base /arch /\nARG TARGETARCH\nCOPY sub/$TARGETARCH /own\n"
+    (context / "Dockerfile").write_text(text)
+    for name in ("amd64", "arm64"):
+        (context / "sub" / name).write_text(name)
+    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
+        words = ["--platform", "linux/amd64,linux/arm64", "-t", f"{address}/many:1", "--push", "-o", f"{roots}/local",
+                 "-o", f"type=oci,tar=false,dest={roots}/oci", "--metadata-file", roots / "meta"]  # fmt: skip
+        done = ok("build", *words, "--load", context)
+        assert "[linux/arm64 base 2/2] COPY <<x /arch\n" in done.stderr
+        there = json.loads(ok("inspect", "--raw", f"docker://{address}/many:1").stdout)
+        ok("image", "prune", "-f")
+        assert ok("build", *words, context).stderr.count("CACHED") == 6
+    assert [entry["platform"]["architecture"] for entry in there["manifests"]] == ["amd64", "arm64"]
+    assert (roots / "local/linux_arm64/arch").read_text() == "arm64\n"
+    assert (roots / "local/linux_amd64/own").read_text() == "amd64"
+    index = json.loads((roots / "oci/index.json").read_text())["manifests"][0]
+    told = json.loads((roots / "meta").read_text())
+    assert index["digest"] == told["containerimage.digest"]
+    bad = veloci("build", "--platform", "linux/amd64,linux/arm64", "-o", "-", context)
+    assert bad.stderr.endswith(
+        "veloci: --output: type=tar holds one platform's image\n  try: type=oci, or one --platform\n"
+    )

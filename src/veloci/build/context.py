@@ -220,6 +220,37 @@ class Tree:
         return f"{status.st_mode:o} {owner} {status.st_rdev if entry.kind in (stat.S_IFBLK, stat.S_IFCHR) else ''}"
 
 
+class LazyTree(Tree):
+    """A tree that is mounted or made when it is first looked into: a cached COPY never does."""
+
+    def __init__(self, mount: Callable[[], int], name: str, *, owners: bool) -> None:
+        """mount: gives the root's descriptor."""
+        self._mount = mount
+        self._root = -1
+        self.name, self.owners, self.ignore = name, owners, Ignore()
+        self._known = ""
+
+    @property
+    def _prefix(self) -> str:  # type: ignore[override]
+        """The root's path, as the kernel tells those below it: "" for a mount that is attached nowhere."""
+        if not self._known:
+            self._known = os.readlink(f"/proc/self/fd/{self.root}") + "/"
+        return self._known.rstrip("/")
+
+    @property
+    def root(self) -> int:  # type: ignore[override]
+        """The mount's descriptor."""
+        if self._root < 0:
+            self._root = self._mount()
+        return self._root
+
+    def close(self) -> None:
+        """Unmount."""
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+
 def _content(file: int, told: Callable[[int], None] | None) -> str:
     import hashlib
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from veloci.build import expand
 from veloci.build.cache import key
-from veloci.build.context import Tree, held
+from veloci.build.context import LazyTree, Tree, held
 from veloci.build.copy import Target, archive
-from veloci.build.execute import LazyTree, located
+from veloci.build.execute import located
 from veloci.build.git import Git, repository
 from veloci.build.ignore import Ignore
 from veloci.build.modes import mode

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from veloci.build.execute import Transfers
+    from veloci.build.parts import Transfers
     from veloci.spec.digest import Digest
 
 _CHUNK = 1 << 20  # bytes

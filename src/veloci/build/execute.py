@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from contextlib import contextmanager
-from itertools import count
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from veloci.build.cache import Layer, key
-from veloci.build.cache_mounts import CacheMounts
 from veloci.build.config import Configuration
-from veloci.build.context import Tree, held
-from veloci.build.download import Downloads
+from veloci.build.context import LazyTree, Tree, held
 from veloci.build.graph import SCRATCH, context_name
 from veloci.build.instructions import instruction
 from veloci.build.parse import parse
@@ -22,159 +19,48 @@ from veloci.layer.stream import Hashed, compressed
 from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec import platform as platforms
-from veloci.spec.document import Document, loads
+from veloci.spec.document import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeGuard
 
-    from veloci.build.cache import Cache
     from veloci.build.graph import Graph
     from veloci.build.graph import Stage as Outline
     from veloci.build.instructions import Instruction
-    from veloci.build.run_mounts import View
+    from veloci.build.parts import Options, Parts, Progress, Transfers
     from veloci.content.lease import Lease
-    from veloci.content.store import Store
-    from veloci.image.image import Image
-    from veloci.snapshot import Snapshots
     from veloci.spec.digest import Digest
     from veloci.spec.platform import Platform
 
     Json = dict[str, Any]
 
 
-class Transfers(Protocol):
-    """Who is told of the bytes that a step moves; as transport.place.Progress."""
+class Build:
+    """One build, for one platform.
 
-    def start(self, key: str, text: str, total: int | None = None) -> None:
-        """Work on `total` bytes begins, or enters another stage."""
-
-    def advance(self, key: str, count: int) -> None:
-        """`count` more bytes are done."""
-
-    def done(self, key: str, text: str) -> None:
-        """It ended; `text` says how, "" with how many bytes."""
-
-
-class Progress(Protocol):
-    """Where a build says what it does. Steps are known by the number that `start` gives. Any thread may call."""
-
-    def start(self, title: str) -> int:
-        """A step begins."""
-
-    def output(self, number: int, data: bytes) -> None:
-        """What its program printed."""
-
-    def transfers(self, number: int) -> Transfers:
-        """Who is told of its bytes."""
-
-    def note(self, number: int, text: str) -> None:
-        """A word about it."""
-
-    def done(self, number: int, seconds: float | None) -> None:
-        """It is ready; None: it was cached."""
-
-    def failed(self, number: int, message: str) -> None:
-        """It failed."""
-
-
-class Options(Document):
-    """What the user asks of a build beside the Dockerfile.
-
-    epoch: seconds since 1970; no time in the image is later. network: of RUN, unless it says its own.
-    secrets: --secret's values by id. agent: the socket of the default SSH agent, for git. fresh: stages in
-    which every step is done again. allow: network.host and security.insecure.
+    token: names its snapshots and its work directory. lease: keeps the layers that it counts on. counter: numbers
+    that no other build with the token has. prefix: before the names of its steps.
     """
 
-    arguments: dict[str, str] = {}
-    no_cache: bool = False
-    network: str = "default"
-    epoch: int | None = None
-    secrets: dict[str, bytes] = {}
-    fresh: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
-    agent: str = ""
-    hosts: tuple[tuple[str, str], ...] = ()  # address and name, for /etc/hosts
-    shm_size: int = 64 << 20  # bytes
-
-
-class Elsewhere(Protocol):
-    """Build caches in other places."""
-
-    def layer(self, name: str) -> Layer | None:
-        """The layer under a key, its blob in the store now."""
-
-    def source(self, name: str) -> Any:
-        """What a COPY from a stage reads, under its key."""
-
-
-class RunStep(Protocol):
-    """Runs one process to its end in a writable snapshot."""
-
-    def __call__(
-        self,
-        key: str,
-        config: dict[str, Any],
-        *,
-        bundle: str,
-        output: Callable[[bytes], None],
-        network: str,
-        views: Sequence[View],
-    ) -> int:
-        """key: the snapshot's. bundle: a directory to be made. network: bridge, host or none. Gives the exit status.
-
-        views: what the process mounts before, in a mount namespace of its own.
-        """
-
-
-class Parts:
-    """What a build works with."""
-
     def __init__(
         self,
+        graph: Graph,
+        parts: Parts,
+        options: Options,
         *,
-        store: Store,
-        snapshots: Snapshots,
-        cache: Cache,
-        context: Tree,
-        image: Callable[[str, Platform | None, Transfers], Image],
-        run_step: RunStep,
-        agent: Callable[[str, str], AbstractContextManager[None] | None],
-        contexts: Mapping[str, Tree] | None = None,
-        elsewhere: Elsewhere | None = None,
-        progress: Progress,
-        parallel: Callable[..., Iterable[Any]] = map,
-        together: Callable[[Callable[[int], object], Iterable[int]], None] | None = None,
-        ahead: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
-        private: str,
-    ) -> None:
-        """Each is used by name.
-
-        image: an image of that name and platform, from its registry if need be. together: calls a function with
-        each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
-        agent: lets a new socket at a path pass on to the SSH agent of an id, None if there is none.
-        contexts: trees by the names under which stages and images are looked for. elsewhere: caches to look into.
-        """
-        self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
-        self.image, self.run_step, self.progress = image, run_step, progress
-        self.contexts, self.elsewhere = contexts or {}, elsewhere
-        self.agent, self.mounts, self.downloads = agent, CacheMounts(cache.root), Downloads(cache.root)
-        self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
-
-
-class Build:
-    """One build. token: names its snapshots and its work directory. lease: keeps the layers that it counts on."""
-
-    def __init__(
-        self, graph: Graph, parts: Parts, options: Options, *, platform: Platform, token: str, lease: Lease
+        platform: Platform,
+        token: str,
+        lease: Lease,
+        counter: Iterator[int],
+        prefix: str = "",
     ) -> None:
         self.graph, self.parts, self.options = graph, parts, options
         self.platform, self.token, self.lease = platform, token, lease
         self.work = parts.cache.work(token)
         self._stages: dict[int, Stage] = {}
         self._locks = [allocate_lock() for _ in graph.stages]
-        self._counter = count(1)
+        self._counter, self.prefix = counter, prefix
         self.stopped = False
         self.used: dict[str, Layer] = {}  # by key, what this build took from the cache or made
         self.sources: dict[str, Any] = {}
@@ -228,8 +114,8 @@ class Build:
             empty: dict[str, Any] = platform.plain()
             return Stage(Configuration(empty, given=self.options.arguments, known=known, escape=self.graph.escape))
         if (tree := self.parts.contexts.get(context_name(name))) is not None:
-            return self._from_tree(tree, f"[{outline.title()} 1/{total}] FROM {name}", platform)
-        with self.step(f"[{outline.title()} 1/{total}] FROM {name}") as shown:
+            return self._from_tree(tree, self.title(outline, 1, total, f"FROM {name}"), platform)
+        with self.step(self.title(outline, 1, total, f"FROM {name}")) as shown:
             image = self.parts.image(name, platform, shown.transfers)
         base = loads(image.config_raw)
         configuration = Configuration(base, given=self.options.arguments, known=known, escape=self.graph.escape)
@@ -262,6 +148,10 @@ class Build:
                 steps.append(found.replace(where=f"{outline.start.where}: ONBUILD"))
         return steps
 
+    def title(self, outline: Outline, number: int, total: int, text: str) -> str:
+        """How progress calls a step."""
+        return f"[{self.prefix}{outline.title()} {number}/{total}] {text}"
+
     @contextmanager
     def step(self, title: str) -> Iterator[Shown]:
         """A step that is shown while it goes on."""
@@ -270,7 +160,8 @@ class Build:
         try:
             yield shown
         except BaseException as error:
-            self.parts.progress.failed(shown.number, str(error) or type(error).__name__)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.parts.progress.failed(shown.number, "canceled" if interrupted else str(error) or type(error).__name__)
             raise
         self.parts.progress.done(shown.number, None if shown.cached else monotonic() - began)
 
@@ -411,43 +302,6 @@ def _told(chunks: Iterable[bytes], transfers: Transfers) -> Iterator[bytes]:
         transfers.advance(key, len(chunk))
         yield chunk
     transfers.done(key, "")
-
-
-class LazyTree(Tree):
-    """A tree that is mounted or made when it is first looked into: a cached COPY never does."""
-
-    def __init__(self, mount: Callable[[], int], name: str, *, owners: bool) -> None:
-        """mount: gives the root's descriptor."""
-        from veloci.build.ignore import Ignore
-
-        self._mount = mount
-        self._root = -1
-        self.name, self.owners, self.ignore = name, owners, Ignore()
-        self._known = ""
-
-    @property
-    def _prefix(self) -> str:  # type: ignore[override]
-        """The root's path, as the kernel tells those below it: "" for a mount that is attached nowhere."""
-        import os
-
-        if not self._known:
-            self._known = os.readlink(f"/proc/self/fd/{self.root}") + "/"
-        return self._known.rstrip("/")
-
-    @property
-    def root(self) -> int:  # type: ignore[override]
-        """The mount's descriptor."""
-        if self._root < 0:
-            self._root = self._mount()
-        return self._root
-
-    def close(self) -> None:
-        """Unmount."""
-        import os
-
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
 
 
 @contextmanager

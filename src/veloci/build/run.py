@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from veloci.build.cache import Layer
-    from veloci.build.execute import Options as BuildOptions
     from veloci.build.execute import Shown
     from veloci.build.instructions import Instruction
     from veloci.build.mounts import Wanted
+    from veloci.build.parts import Options as BuildOptions
     from veloci.build.run_mounts import Origin
     from veloci.build.steps import Steps
 

@@ -52,7 +52,7 @@ class Steps:
 
     def title(self, step: Instruction) -> str:
         """How progress calls the step."""
-        return f"[{self.outline.title()} {self.number}/{self.total}] {step.text}"
+        return self.build.title(self.outline, self.number, self.total, step.text)
 
     def workdir(self, step: Instruction) -> None:
         """WORKDIR: set it, and make it unless it is the root."""

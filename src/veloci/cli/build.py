@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from veloci.build.lint import Warning
     from veloci.cli.build_display import Display
     from veloci.engine.build_output import Output
-    from veloci.image.image import Image
+    from veloci.engine.builds import Built
 
 ENTITLEMENTS = ("network.host", "security.insecure")
 
@@ -44,6 +44,8 @@ def build(
     secret: tuple[str, ...] = (),
     ssh: tuple[str, ...] = (),
     format: str = "oci",
+    provenance: str = "false",
+    sbom: str = "false",
     iidfile: str = "",
     metadata_file: str = "",
     progress: str = "auto",
@@ -61,7 +63,7 @@ def build(
     --build-context NAME=CONTEXT  what FROM NAME and --from=NAME mean: a directory, a repository, an address,
                            docker-image://IMAGE or oci-layout://DIRECTORY[:TAG]; may be repeated
     --target STAGE         build this stage, not the last
-    --platform PLATFORM    build for this platform
+    --platform PLATFORM    build for this platform, or for several: linux/amd64,linux/arm64
     --no-cache             run every step again
     --no-cache-filter STAGE  run every step of this stage again; may be repeated
     --cache-from CACHE     look there, too: IMAGE, type=registry,ref=IMAGE or type=local,src=DIR; may be repeated
@@ -82,6 +84,8 @@ def build(
     --secret SECRET        id=ID,src=FILE or id=ID,env=NAME for RUN --mount=type=secret; may be repeated
     --ssh ID[=SOCKET]      an SSH agent for RUN --mount=type=ssh: default, or ID=SOCKET; may be repeated
     --format FORMAT        of the manifest: oci (default) or docker
+    --provenance BOOL      false, as it is anyway: attestations are not made
+    --sbom BOOL            false, likewise
     --iidfile FILE         write the image's ID to FILE
     --metadata-file FILE   write what was built to FILE, as JSON
     --progress KIND        auto (a picture on a terminal, else plain), plain, tty, rawjson or quiet
@@ -94,6 +98,7 @@ def build(
 
     for name in tag:
         _named(name)
+    _no_attestations(provenance, sbom)
     request = Request(
         context=context,
         contexts=dict(_whole_pair(text, "--build-context") for text in build_context),
@@ -137,6 +142,14 @@ def build(
     if quiet:
         print(image.id)
     return 0
+
+
+def _no_attestations(provenance: str, sbom: str) -> None:
+    from veloci.errors import Unsupported
+
+    for flag, value in (("--provenance", provenance), ("--sbom", sbom)):
+        if value.lower() not in ("false", "0"):
+            raise Unsupported("attestations are not made", where=flag, hint=f"{flag}=false")
 
 
 def _agents(given: tuple[str, ...]) -> dict[str, str]:
@@ -205,7 +218,7 @@ def _write(path: str, data: bytes) -> None:
         raise HostError(f"write {path}", error) from error
 
 
-def _metadata(image: Image, tags: tuple[str, ...]) -> bytes:
+def _metadata(image: Built, tags: tuple[str, ...]) -> bytes:
     """What buildx writes: https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file."""
     from veloci.spec.document import dumps
     from veloci.spec.reference import Reference

@@ -5,7 +5,7 @@
     #3 DONE 1.9s
 
 The lines are buildkit's, so that what reads its log reads ours. Any thread may report.
-Implements build.execute.Progress.
+Implements build.parts.Progress.
 """
 
 from __future__ import annotations

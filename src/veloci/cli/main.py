@@ -112,6 +112,9 @@ COMMANDS = {
 }
 _CONTAINER = "attach create exec export inspect kill logs port rename restart rm run start stop wait"
 ALIASES = {
+    "builder build": "build",
+    "buildx build": "build",
+    "buildx prune": "builder prune",
     "container ls": "ps",
     "image ls": "images",
     "network list": "network ls",

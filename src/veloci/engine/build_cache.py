@@ -57,14 +57,20 @@ def parse(text: str, where: str) -> Remote:
     return Remote(kind=kind, place=place, tag=fields.get("tag", "latest"), whole=mode == "max")
 
 
-def export(engine: Engine, build: Build, remote: Remote) -> None:
-    """Send what the build used. Raises what writing there raises."""
+def export(engine: Engine, builds: list[Build], remote: Remote) -> None:
+    """Send what the builds used. Raises what writing there raises."""
     from veloci.transport.copy import copy
     from veloci.transport.store import StorePlace
 
-    last = {descriptor.digest for descriptor, _ in build.target().layers}
-    used = {name: layer for name, layer in build.used.items() if remote.whole or layer.descriptor.digest in last}
-    contents = Contents(layers={name: layer.plain() for name, layer in used.items()}, sources=dict(build.sources))
+    last = {descriptor.digest for build in builds for descriptor, _ in build.target().layers}
+    used = {
+        name: layer
+        for build in builds
+        for name, layer in build.used.items()
+        if remote.whole or layer.descriptor.digest in last
+    }
+    sources = {name: found for build in builds for name, found in build.sources.items()}
+    contents = Contents(layers={name: layer.plain() for name, layer in used.items()}, sources=sources)
     config = engine.store.put(dumps(contents.plain()), KIND)
     blobs = {layer.descriptor.digest: layer.descriptor for layer in used.values()}
     manifest = {

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 from itertools import chain
 
-from veloci.build.context import Tree, held
-from veloci.build.execute import LazyTree
+from veloci.build.context import LazyTree, Tree, held
 from veloci.build.git import Git, repository
 from veloci.build.ignore import Ignore
 from veloci.errors import HostError, InvalidInput, NotFound
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from veloci.build.download import Downloads
-    from veloci.build.execute import Transfers
+    from veloci.build.parts import Transfers
 
 LARGEST = 16 << 20  # bytes of a Dockerfile
 _CHUNK = 1 << 20  # bytes

@@ -72,18 +72,33 @@ def keeps(outputs: tuple[Output, ...]) -> bool:
     )
 
 
+class Part:
+    """One platform's image."""
+
+    def __init__(self, build: Build, stage: Stage, descriptor: Descriptor) -> None:
+        self.build, self.stage, self.descriptor = build, stage, descriptor
+
+
 def write(
     engine: Engine,
-    build: Build,
-    stage: Stage,
+    parts: list[Part],
     descriptor: Descriptor,
     tags: list[Reference],
     output: Output,
     shown: Shown,
 ) -> None:
-    """Give the result to one output. Raises HostError, and what a push raises."""
-    if output.kind in ("local", "tar"):
-        root = engine.snapshots.view(build.unpacked(stage, shown))
+    """Give the result to one output. descriptor: the image's, or the index's of several.
+
+    Raises InvalidInput for what the output cannot hold, HostError, and what a push raises.
+    """
+    if output.kind == "local" and len(parts) > 1:
+        for part in parts:
+            here = output.replace(dest=f"{output.dest}/{str(part.build.platform).replace('/', '_')}")
+            write(engine, [part], part.descriptor, tags, here, shown)
+    elif output.kind in ("local", "tar"):
+        _several(parts, output)
+        build = parts[0].build
+        root = engine.snapshots.view(build.unpacked(parts[0].stage, shown))
         try:
             if output.kind == "local":
                 _local(root, output.dest)
@@ -92,13 +107,22 @@ def write(
         finally:
             os.close(root)
     elif output.kind in ("oci", "docker") and output.dest:
+        if output.kind == "docker":
+            _several(parts, output)
         _archive(engine, descriptor, tags, output, shown)
     if output.push or output.kind == "registry":
         if not tags:
             raise InvalidInput("tag is needed when pushing to registry", where="--output", hint="-t HOST/NAME")
         for tag in tags:
             engine.images.push(str(tag), progress=shown.transfers)
-            build.parts.progress.note(shown.number, f"pushing {tag} done")
+            parts[0].build.parts.progress.note(shown.number, f"pushing {tag} done")
+
+
+def _several(parts: list[Part], output: Output) -> None:
+    if len(parts) > 1:
+        raise InvalidInput(
+            f"type={output.kind} holds one platform's image", where="--output", hint="type=oci, or one --platform"
+        )
 
 
 def _local(root: int, path: str) -> None:
@@ -157,6 +181,6 @@ def _archive(engine: Engine, descriptor: Descriptor, tags: list[Reference], outp
     if output.kind == "docker":
         copy(source, DockerArchive(path, tags), progress=shown.transfers)
     elif output.whole:
-        copy(source, LayoutArchive(path, names[0], more=names[1:]), progress=shown.transfers)
+        copy(source, LayoutArchive(path, names[0], more=names[1:]), all=True, progress=shown.transfers)
     else:
-        copy(source, LayoutFolder(output.dest, names[0], more=names[1:]), progress=shown.transfers)
+        copy(source, LayoutFolder(output.dest, names[0], more=names[1:]), all=True, progress=shown.transfers)

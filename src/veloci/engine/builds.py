@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing, suppress
 from functools import partial
+from itertools import count
 
 from veloci.build.cache import Cache, remove
 from veloci.build.download import Downloads
-from veloci.build.execute import Build, Options, Parts
+from veloci.build.execute import Build
 from veloci.build.graph import context_name, graph
 from veloci.build.lint import Base
 from veloci.build.lint import lint as linted
 from veloci.build.parse import parse
+from veloci.build.parts import Options, Parts
 from veloci.engine import build_cache, build_output
 from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is looked up
 from veloci.engine.build_context import Contexts
-from veloci.engine.build_output import Output
+from veloci.engine.build_output import Output, Part
 from veloci.engine.build_step import Running, step
 from veloci.errors import InvalidInput, NotFound, VelociError
 from veloci.image.assemble import assemble
 from veloci.image.image import Image
+from veloci.spec import media
 from veloci.spec import platform as platforms
-from veloci.spec.document import Document
+from veloci.spec.document import Document, dumps
 from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
@@ -30,12 +33,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from veloci.build.context import Tree
-    from veloci.build.execute import Progress, Transfers
     from veloci.build.graph import Graph
     from veloci.build.lint import Warning
+    from veloci.build.parts import Progress, Transfers
     from veloci.engine.build_context import Opened
     from veloci.engine.engine import Engine
-    from veloci.spec.image import Descriptor
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
 
@@ -76,6 +78,22 @@ class Request(Document):
     shm_size: int = 64 << 20
 
 
+class Built:
+    """What a build made. descriptor: the manifest's, or the index's of several platforms' images. id: the image's."""
+
+    def __init__(self, engine: Engine, parts: list[Part]) -> None:
+        self.descriptor = parts[0].descriptor
+        if len(parts) == 1:
+            self.id = Image(engine.store, self.descriptor).id
+            return
+        docker = self.descriptor.media_type == media.DOCKER_MANIFEST
+        kind = media.DOCKER_LIST if docker else media.INDEX
+        entries = [part.descriptor.replace(platform=part.build.platform).plain() for part in parts]
+        index = {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
+        self.descriptor = engine.store.put(dumps(index), kind)
+        self.id = self.descriptor.digest
+
+
 class Builds:
     """Builds on an engine's store."""
 
@@ -89,15 +107,15 @@ class Builds:
         *,
         warn: Callable[[str], None],
         lint: Callable[[list[Warning]], None] = lambda _warnings: None,
-    ) -> Image:
-        """Build an image, and give it to the outputs; stored under its names if one of them is the store.
+    ) -> Built:
+        """Build an image for each platform, and give them to the outputs; stored under their names if one is the store.
 
         warn: told what is odd but no failure; lint: of what the Dockerfile's author seldom means. Raises
         VelociError; a mistake in the Dockerfile has file and line.
         """
         names = [*request.tags, *(name for output in request.outputs for name in output.names)]
         tags = [Reference.parse(name).with_default_tag() for name in names]
-        platform = platforms.parse(request.platform) if request.platform else platforms.host()
+        wanted = _platforms(request)
         engine = self._engine
         cache = Cache(f"{engine.root}/build")
         with (
@@ -109,21 +127,34 @@ class Builds:
             contexts = self._contexts(request, cache, token, progress)
             found = contexts.main(request.context, request.file)
             stack.callback(found.tree.close)
-            outline = self._outline(found, request, platform, warn, lint)
+            outlines = [self._outline(found, request, wanted[0], warn, lint)]
+            outlines += [self._outline(found, request, each, _unheard, _unheard) for each in wanted[1:]]
             named = {
                 context_name(name): stack.enter_context(contexts.named(name, text))
                 for name, text in request.contexts.items()
                 if not text.startswith((_IMAGE, _LAYOUT))
             }
             parts = self._parts(request, cache, found.tree, named, progress, stack, warn)
-            build = Build(outline, parts, _options(engine, request), platform=platform, token=token, lease=lease)
-            descriptor = self._finish(build, request, tags)
-        return Image(engine.store, descriptor)
+            options, counter = _options(engine, request), count(1)
+            builds = [
+                Build(
+                    outline,
+                    parts,
+                    options,
+                    platform=platform,
+                    token=token,
+                    lease=lease,
+                    counter=counter,
+                    prefix=f"{platform} " if len(wanted) > 1 else "",
+                )
+                for outline, platform in zip(outlines, wanted, strict=True)
+            ]
+            return self._finish(builds, request, tags)
 
     def check(self, request: Request, progress: Progress) -> tuple[list[Warning], list[str], str]:
         """Look at the Dockerfile alone. Returns the warnings, the file's lines, and its name. Raises VelociError."""
         cache = Cache(f"{self._engine.root}/build")
-        platform = platforms.parse(request.platform) if request.platform else platforms.host()
+        platform = _platforms(request)[0]
         warnings: list[Warning] = []
         with cache.active(self._forget) as token:
             found = self._contexts(request, cache, token, progress).main(request.context, request.file)
@@ -231,30 +262,37 @@ class Builds:
         pull = "always" if request.pull else "missing"
         return self._engine.images.get(name, pull=pull, platform=platform, progress=transfers)
 
-    def _finish(self, build: Build, request: Request, tags: list[Reference]) -> Descriptor:
+    def _finish(self, builds: list[Build], request: Request, tags: list[Reference]) -> Built:
         engine = self._engine
+        parts = [self._part(build, request) for build in builds]
+        first = builds[0]
+        note = first.parts.progress.note
+        outputs = request.outputs or (Output(kind="image"),)
+        with first.step("exporting to image" if build_output.keeps(outputs) else "exporting") as shown:
+            built = Built(engine, parts)
+            if build_output.keeps(outputs):
+                note(shown.number, f"writing image {built.id} done")
+                for tag in tags or (None,):
+                    engine.images.name(tag, built.descriptor)
+                    if tag is not None:
+                        note(shown.number, f"naming to {tag} done")
+            for output in outputs:
+                build_output.write(engine, parts, built.descriptor, tags, output, shown)
+        for remote in request.cache_to:
+            with first.step(f"exporting cache to {remote.place}"):
+                build_cache.export(engine, builds, remote)
+        return built
+
+    def _part(self, build: Build, request: Request) -> Part:
+        """Build one platform's image, and store its documents."""
         stage = build.target()
         document = stage.document(build.now())
         if request.labels:
             document["config"]["Labels"] = (document["config"].get("Labels") or {}) | request.labels
-        note = build.parts.progress.note
-        outputs = request.outputs or (Output(kind="image"),)
-        with build.step("exporting to image" if build_output.keeps(outputs) else "exporting") as shown:
-            layers = [descriptor for descriptor, _ in stage.layers]
-            format, annotations = request.format, dict(request.annotations)
-            descriptor = assemble(engine.store, document, layers, format=format, annotations=annotations)
-            if build_output.keeps(outputs):
-                note(shown.number, f"writing image {Image(engine.store, descriptor).id} done")
-                for tag in tags or (None,):
-                    engine.images.name(tag, descriptor)
-                    if tag is not None:
-                        note(shown.number, f"naming to {tag} done")
-            for output in outputs:
-                build_output.write(engine, build, stage, descriptor, tags, output, shown)
-        for remote in request.cache_to:
-            with build.step(f"exporting cache to {remote.place}"):
-                build_cache.export(engine, build, remote)
-        return descriptor
+        layers = [descriptor for descriptor, _ in stage.layers]
+        annotations = dict(request.annotations)
+        descriptor = assemble(self._engine.store, document, layers, format=request.format, annotations=annotations)
+        return Part(build, stage, descriptor)
 
     def sweep(self) -> None:
         """Remove what builds left that were killed; the next build would do it too."""
@@ -291,16 +329,16 @@ class _Late:
         self._steps: dict[str, int] = {}
 
     def start(self, key: str, text: str, total: int | None = None) -> None:
-        """See build.execute.Transfers."""
+        """See build.parts.Transfers."""
         self._steps[key] = self._progress.start(f"[internal] load remote build context {key}")
         self._progress.transfers(self._steps[key]).start(key, text, total)
 
     def advance(self, key: str, count: int) -> None:
-        """See build.execute.Transfers."""
+        """See build.parts.Transfers."""
         self._progress.transfers(self._steps[key]).advance(key, count)
 
     def done(self, key: str, text: str) -> None:
-        """See build.execute.Transfers."""
+        """See build.parts.Transfers."""
         self._progress.transfers(self._steps[key]).done(key, text)
         self._progress.done(self._steps[key], 0.0)
 
@@ -322,6 +360,16 @@ def _options(engine: Engine, request: Request) -> Options:
         hosts=hosts,
         shm_size=request.shm_size,
     )
+
+
+def _unheard(_told: object) -> None:
+    """What the first platform's look has said already."""
+
+
+def _platforms(request: Request) -> list[platforms.Platform]:
+    """`linux/amd64,linux/arm64`; without, this machine's."""
+    texts = [text.strip() for text in request.platform.split(",") if text.strip()]
+    return [platforms.parse(text) for text in dict.fromkeys(texts)] or [platforms.host()]
 
 
 def _listening(agents: dict[str, str], identity: str, path: str) -> AbstractContextManager[None] | None:
