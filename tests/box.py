@@ -11,8 +11,20 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
+from veloci.cli.inspect import typed
+from veloci.cli.template import Template
+from veloci.engine.engine import Engine
+
 VELOCI = str(Path(sys.executable).with_name("veloci"))
 _PROGRAMS = "sh cat echo sleep true false head kill ls mkdir ps printf seq stty tee test touch tty wc yes id env pwd dd ip hostname od grep".split()
+
+
+class Client(subprocess.Popen):
+    """A command that runs beside a test, and not beyond it: a test that fails does not wait for it."""
+
+    def __exit__(self, *why):
+        self.kill()
+        super().__exit__(*why)
 
 
 class Box:
@@ -39,15 +51,19 @@ class Box:
     def background(self, *words, **options):
         """Run it and go on."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([VELOCI, *map(str, words)], **{"text": True, **pipes, **options})
+        return Client([VELOCI, *map(str, words)], **{"text": True, **pipes, **options})
 
     def terminal(self, *words, **options):
         """Run it on a terminal."""
         return Terminal([VELOCI, *words], **options)
 
+    def engine(self):
+        """What the commands work with, in this process: a command of its own costs a tenth of a second."""
+        return Engine(str(self.path / "data"), str(self.path / "run"))
+
     def show(self, container, template):
         """A field of what `inspect` knows."""
-        return self.ok("inspect", "--type", "container", "-f", template, container).strip()
+        return Template(template).render(typed(self.engine().containers.inspect(container))).strip()
 
     def layer(self):
         """The directory of the image's files."""
@@ -95,6 +111,6 @@ def box(_stored, roots):
     subprocess.run(["cp", "-a", _stored, roots / "data"], check=True)
     found = Box(roots)
     yield found
-    left = found.ok("ps", "-aq").split()
-    if left:
-        found.ok("rm", "-f", *left)
+    containers = found.engine().containers
+    for id in containers.records.ids():
+        containers.remove(id, force=True)

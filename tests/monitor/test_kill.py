@@ -50,7 +50,7 @@ def test_rm_removes_all_of_it(box):
     assert box.veloci("rm", "it").returncode == 1
     assert box.ok("rm", "-f", "it") == "it\n"
     assert traces(id) == []
-    assert list((box.path / "run/containers").iterdir()) == []
+    assert [path for path in (box.path / "run/containers").iterdir() if path.name[0] != "."] == []
     assert box.ok("run", "--rm", "--name", "it", "bb", "echo", "again") == "again\n"
 
 

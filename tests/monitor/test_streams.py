@@ -5,7 +5,6 @@ import signal
 import time
 
 import pytest
-from box import until
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
 
@@ -110,8 +109,14 @@ def test_input_of_one_that_was_started_in_the_background_stays_open(box):
 def test_two_clients_see_the_same(box):
     box.started("-i", "--name", "it", "bb", "sh", "-c", "while read x; do echo got $x; done; exit 3")
     with box.background("attach", "--no-stdin", "it") as one, box.background("attach", "it") as two:
-        until(lambda: (two.stdin.write("x\n"), two.stdin.flush(), True)[-1])
-        assert one.stdout.readline() == two.stdout.readline() == "got x\n"
+        os.set_blocking(one.stdout.fileno(), False)
+        seen = []
+        while not seen:  # until it has joined
+            two.stdin.write("x\n")
+            two.stdin.flush()
+            assert two.stdout.readline() == "got x\n"
+            seen = one.stdout.readlines()
+        assert set(seen) == {"got x\n"}
         box.ok("kill", "it")
         assert (one.wait(20), two.wait(20)) == (137, 137)
 
