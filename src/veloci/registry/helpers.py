@@ -5,8 +5,6 @@ https://github.com/docker/docker-credential-helpers#development
 
 from __future__ import annotations
 
-import subprocess
-
 from veloci.errors import Denied, InvalidInput
 from veloci.spec.document import dumps, loads
 
@@ -40,6 +38,8 @@ def erase(helper: str, server: str) -> None:
 
 def _run(helper: str, verb: str, data: bytes) -> bytes | None:
     """Run `docker-credential-HELPER VERB`. None if it has no such credentials. Raises Denied."""
+    import subprocess
+
     program = f"docker-credential-{helper}"
     if "/" in helper:
         raise InvalidInput(f"{helper!r} is no credential helper's name")
