@@ -78,10 +78,10 @@ def test_what_is_there_is_shown_beside_what_is_not(ran):
 
 
 def test_an_unknown_type_is_refused(ran):
-    assert ran("--type", "volume", "x") == (
+    assert ran("--type", "secret", "x") == (
         1,
         "",
-        "veloci: --type: 'volume' is not a valid value for --type\n  try: container, image, network\n",
+        "veloci: --type: 'secret' is not a valid value for --type\n  try: container, image, network, volume\n",
     )
 
 

@@ -91,10 +91,8 @@ def _object(engine: Engine, name: str, kinds: Any, *, size: bool) -> dict[str, A
             if len(kinds) == 1:
                 raise
     what = kinds[0] if len(kinds) == 1 else "object"
-    hint = {"image": "veloci images", "network": "veloci network ls", "volume": "veloci volume ls"}.get(
-        what, "veloci ps -a"
-    )
-    raise NotFound(f"no such {what}: {name}", hint=hint)
+    hints = {"image": "veloci images", "network": "veloci network ls", "volume": "veloci volume ls"}
+    raise NotFound(f"no such {what}: {name}", hint=hints.get(what, "veloci ps -a"))
 
 
 def _look(engine: Engine, kind: str, name: str, *, size: bool) -> dict[str, Any]:
