@@ -84,6 +84,19 @@ def test_a_client_certificate_is_shown(nobody, tls, tmp_path):
 
 
 @pytest.mark.needs("openssl")
+def test_a_client_certificate_is_for_the_registry_alone(tls, tmp_path):
+    trusting(tmp_path / "certs", tls, client=True)
+    with Scripted(serves, tls / "server.pem", authority=tls / "authority.crt") as curious:
+        answer = v2(lambda request: request.reply(307, Location=f"https://{curious.address}/blob"))
+        with Scripted(answer, tls / "server.pem", authority=tls / "authority.crt") as server:
+            there = repository(server.address, cert_dir=str(tmp_path / "certs"))
+            with pytest.raises(Unavailable, match=r"certificate required|connection reset|was cut"):
+                whole(there)
+        assert curious.seen == []
+        assert whole(repository(curious.address, cert_dir=str(tmp_path / "certs"))) == DATA
+
+
+@pytest.mark.needs("openssl")
 def test_a_certificate_without_its_key_is_an_error(tls, tmp_path):
     with Scripted(serves, tls / "server.pem") as server:
         for missing, message in (

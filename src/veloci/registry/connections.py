@@ -62,14 +62,16 @@ class Connections:
         timeout: Timeout | None = None,
         verify: bool = True,
         guarded: bool = False,
+        elsewhere: bool = False,
     ) -> BaseHTTPResponse:
         """One request, one answer, its body unread. verify: False takes any certificate.
 
-        guarded: refuse to connect to an inner address, whatever name stands for it. Raises Denied for that,
-        InvalidInput for what is no address, urllib3's HTTPError.
+        guarded: refuse to connect to an inner address, whatever name stands for it. elsewhere: not at the registry
+        for which `cert_dir` was chosen, so its client certificates are not shown. Raises Denied for an inner
+        address, InvalidInput for what is no address, urllib3's HTTPError.
         """
         try:
-            return self._pool(url, verify=verify, guarded=guarded).request(
+            return self._pool(url, verify=verify, guarded=guarded, elsewhere=elsewhere).request(
                 method,
                 url,
                 body=body,
@@ -91,13 +93,15 @@ class Connections:
         parts = urlsplit(url)
         return proxy(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
-    def _pool(self, url: str, *, verify: bool, guarded: bool) -> PoolManager:
+    def _pool(self, url: str, *, verify: bool, guarded: bool, elsewhere: bool) -> PoolManager:
         host = urlsplit(url).netloc
         by = self.proxied(url)
         with self._lock:
             if host not in self._files:
                 self._files[host] = certificates.found(host, self._cert_dir) if url.startswith("https:") else []
             files = self._files[host]
+            if elsewhere and self._cert_dir is not None:
+                files = [path for path in files if path.endswith(".crt")]
             key = (verify, guarded and not by, tuple(files), by and (by.url, by.credentials))
             if key not in self._pools:
                 self._pools[key] = _manager(files, by, verify=verify, guarded=guarded and not by)

@@ -302,7 +302,14 @@ class Session:
         """One request; where a registry sends us to another host, that one must not be an inner one."""
         verify = self._verify is not False and urlsplit(url).netloc not in self._insecure
         return self._connections.request(
-            method, url, body=body, headers=headers, timeout=timeout, verify=verify, guarded=self._guards(url, origin)
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=timeout,
+            verify=verify,
+            guarded=self._guards(url, origin),
+            elsewhere=bool(origin) and not same_origin(url, origin),
         )
 
     def _guards(self, url: str, origin: str) -> bool:
