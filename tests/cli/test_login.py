@@ -114,6 +114,10 @@ def test_the_file_can_be_chosen(home, host, tmp_path, monkeypatch):
     )
     assert json.loads((tmp_path / "one.json").read_text()) == {"auths": {}}
     assert veloci("login", "--get-login", host) == "me\n"
+    gone = str(tmp_path / "gone.json")
+    assert failed("list-tags", "--authfile", gone, f"{host}/x") == (
+        f"veloci: {gone}: no such file\n  try: veloci login --authfile FILE makes one\n"
+    )
 
 
 def test_an_identity_token_is_kept_instead_of_the_password(home):

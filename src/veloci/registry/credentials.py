@@ -10,7 +10,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from contextlib import contextmanager, suppress
 
-from veloci.errors import HostError, InvalidInput
+from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.registry import helpers as programs
 from veloci.spec.document import loads
 
@@ -55,8 +55,11 @@ def find(
     """What the user's files say for a registry, the entry of the longest prefix of `repository` first.
 
     authfile: the only file to read. helpers: what registries.conf says to ask, in order, FILES for the files.
-    Raises InvalidInput for a file that cannot be read, Denied when a credential helper fails.
+    Raises NotFound for an `authfile` that is not there, InvalidInput for a file that is no such, Denied when a
+    credential helper fails.
     """
+    if authfile and not os.path.exists(authfile):
+        raise NotFound("no such file", where=authfile, hint="veloci login --authfile FILE makes one")
     for helper in helpers or (FILES,):
         found = _in_files(registry, repository, authfile) if helper == FILES else _ask(helper, registry)
         if found:
