@@ -7,10 +7,6 @@ from veloci.cli.surgery import WriteOptions  # noqa: TC001
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from veloci.spec.digest import Digest
-    from veloci.spec.image import Descriptor
     from veloci.transport.edited import Edited
 
 
@@ -54,9 +50,9 @@ def append(
     --comment TEXT        the history's comment
     """
     from veloci.cli.copy import compression
-    from veloci.cli.surgery import changed, step
+    from veloci.cli.surgery import changed
     from veloci.errors import InvalidInput
-    from veloci.image.draft import epoch
+    from veloci.image.draft import epoch, step
     from veloci.image.folder import layer_of, removal
 
     if not (files or remove):
@@ -113,6 +109,7 @@ def squash(
     """
     from veloci.cli.surgery import Way, changed
     from veloci.errors import InvalidInput
+    from veloci.transport.reshape import shared
 
     if (layers > 0) == (base is not None):
         raise InvalidInput("takes --layers N or --base IMAGE", where="image squash")
@@ -121,7 +118,7 @@ def squash(
         have = len(edited.draft.diff_ids)
         if base is not None:
             with Way(registry).opened(base, written.platform) as below:
-                keep = _shared(edited, below.draft.diff_ids, base)
+                keep = shared(edited, below)
         elif layers > have:
             raise InvalidInput(f"it has {have} layers", where="--layers")
         else:
@@ -145,11 +142,14 @@ def rebase(
     --old-base IMAGE      what it is based on (default: the annotation org.opencontainers.image.base.digest)
     --new-base IMAGE      what it shall be based on (default: the annotation org.opencontainers.image.base.name)
     """
-    from veloci.cli.rebasing import rebased
     from veloci.cli.surgery import Way, changed
+    from veloci.transport.reshape import rebase
 
     def work(edited: Edited) -> None:
-        rebased(edited, old_base, new_base, written.platform, Way(registry))
+        old, new, name = _bases(edited, old_base, new_base)
+        way = Way(registry)
+        with way.opened(old, written.platform) as below:
+            rebase(edited, below, way.opened(new, written.platform), name)
 
     return changed(image, work, written, registry)
 
@@ -218,13 +218,14 @@ def export(
     from veloci.errors import HostError, InvalidInput
     from veloci.image.draft import epoch
     from veloci.layer.diff import tree
+    from veloci.transport.reshape import pairs
     from veloci.transport.unpacked import unpacked
 
     if output is None and os.isatty(1):
         raise InvalidInput("cowardly refusing to write a tar to a terminal", hint="-o FILE, or redirect")
     with (
         Way(registry).opened(image, platform) as edited,
-        unpacked(edited.base, _pairs(edited), scratch()) as root,
+        unpacked(edited.base, pairs(edited), scratch()) as root,
     ):
         sys.stdout.flush()
         try:
@@ -244,45 +245,30 @@ def scratch() -> str:
     return f"{paths.data()}/scratch"
 
 
-def _pairs(edited: Edited) -> list[tuple[Descriptor, Digest]]:
-    return list(zip(edited.draft.layers, edited.draft.diff_ids, strict=True))
-
-
 def _squash(edited: Edited, keep: int, compress: str, created_by: str) -> None:
     """Make all layers but the first `keep` one."""
     from veloci.cli.copy import compression
-    from veloci.cli.surgery import step
-    from veloci.image.draft import layer_steps
+    from veloci.transport.reshape import squash
 
     kind, level = compression(compress) or ("gzip", None)
-    pairs = _pairs(edited)
-    added = edited.add(_merged(edited, pairs, keep), kind, level)
-    history = edited.draft.history
-    kept = history[: layer_steps(history, keep)]
-    empty = [each for each in history[len(kept) :] if each.get("empty_layer")]
-    comment = f"{len(pairs) - keep} layers in one"
-    edited.draft.put_layers([*pairs[:keep], added], [*kept, *empty, step(created_by, comment)])
+    squash(edited, keep, scratch(), kind=kind, level=level, created_by=created_by)
 
 
-def _merged(edited: Edited, pairs: list[tuple[Descriptor, Digest]], keep: int) -> Iterator[bytes]:
-    """What the layers above the first `keep` say together."""
-    from veloci.image.draft import epoch
-    from veloci.layer.compare import compare
-    from veloci.layer.diff import tree
-    from veloci.transport.unpacked import unpacked
-
-    with unpacked(edited.base, pairs, scratch()) as whole:
-        if not keep:
-            yield from tree(whole, epoch=epoch())
-            return
-        with unpacked(edited.base, pairs[:keep], scratch()) as below:
-            yield from compare(whole, below, epoch=epoch())
-
-
-def _shared(edited: Edited, base: list[Digest], name: str) -> int:
-    """How many layers the base has, all of which the image has too. Raises InvalidInput."""
+def _bases(edited: Edited, old: str | None, new: str | None) -> tuple[str, str, str]:
+    """The places of both bases, from the annotations where they are not given, and the new one's name if it has one."""
     from veloci.errors import InvalidInput
+    from veloci.spec.reference import Reference
+    from veloci.transport.reshape import BASE_DIGEST, BASE_NAME
 
-    if edited.draft.diff_ids[: len(base)] != base:
-        raise InvalidInput(f"it is not based on {name}", where=edited.name, hint="veloci history shows its layers")
-    return len(base)
+    notes = edited.draft.manifest.get("annotations") or {}
+    if BASE_NAME in notes:
+        new = new or f"docker://{notes[BASE_NAME]}"
+        if BASE_DIGEST in notes:
+            named = Reference.parse(notes[BASE_NAME])
+            old = old or f"docker://{named.registry}/{named.repository}@{notes[BASE_DIGEST]}"
+    for place, flag in ((new, "--new-base IMAGE"), (old, "--old-base IMAGE")):
+        if place is None:
+            raise InvalidInput("its annotations name no base", where=edited.name, hint=flag)
+    assert new is not None
+    assert old is not None
+    return old, new, new.removeprefix("docker://") if new.startswith("docker://") else ""

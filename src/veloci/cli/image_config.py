@@ -66,8 +66,9 @@ def config(
     --history-comment TEXT     the step's comment
     --history-author NAME      the step's author
     """
-    from veloci.cli.surgery import changed, step
+    from veloci.cli.surgery import changed
     from veloci.image import settings
+    from veloci.image.draft import step
 
     def work(edited: Edited) -> None:
         document = edited.draft.config

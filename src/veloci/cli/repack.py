@@ -46,8 +46,9 @@ def repack(
     -q, --quiet           print nothing
     """
     from veloci.cli.copy import compression
-    from veloci.cli.surgery import Way, step
+    from veloci.cli.surgery import Way
     from veloci.cli.unpack import lasting
+    from veloci.image.draft import step
     from veloci.snapshot.repack import changed, layer, read, refresh
 
     found, way = read(bundle), Way(registry)

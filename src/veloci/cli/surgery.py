@@ -118,17 +118,3 @@ def copied(
         src_tls_verify=registry.tls_verify,
         dest_tls_verify=registry.tls_verify,
     )
-
-
-def step(created_by: str, comment: str = "", author: str = "", *, empty: bool = False) -> dict[str, object]:
-    """A step of an image's history, now."""
-    from veloci.image.draft import moment
-
-    found: dict[str, object] = {"created": moment(), "created_by": created_by}
-    if comment:
-        found["comment"] = comment
-    if author:
-        found["author"] = author
-    if empty:
-        found["empty_layer"] = True
-    return found

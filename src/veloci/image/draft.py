@@ -112,3 +112,15 @@ def epoch() -> int | None:
     if text and not text.isdecimal():
         raise InvalidInput(f"{text!r} is no time", where="SOURCE_DATE_EPOCH", hint="seconds since 1970")
     return int(text) if text else None
+
+
+def step(created_by: str, comment: str = "", author: str = "", *, empty: bool = False) -> dict[str, Any]:
+    """A step of an image's history, now."""
+    found: dict[str, Any] = {"created": moment(), "created_by": created_by}
+    if comment:
+        found["comment"] = comment
+    if author:
+        found["author"] = author
+    if empty:
+        found["empty_layer"] = True
+    return found

@@ -6,6 +6,10 @@ listing          the images in a file or folder that holds several
 copy             one image, or all of an index, from a place to a place
 select, job      its parts: which image, and the work
 memory           what is known of blobs elsewhere
+edited           an image from elsewhere with changes; reshape: layers made one, or put on another base
+collected        an index of images from several places
+artifact         files as an artifact, and back; referrers: what refers to what
+trees, validate  the files of an image as a list; whether all is what it says
 registry         docker://host/repository:tag
 store            the local store
 layout           oci:directory[:name]; oci-archive:file[:name] is the same in a tar
