@@ -42,8 +42,8 @@ def test_every_field_of_dockers_is_there_and_of_its_type(box, tmp_path):
     }
     for part in ("State", "HostConfig", "Config", "NetworkSettings"):
         for key, value in theirs[part].items():
-            if value is None and key.startswith("BlkioDevice"):
-                continue  # an empty list, with docker's newer clients
+            if value is None and ours[part].get(key) == []:
+                continue  # older clients leave out what newer ones send empty
             assert type(ours[part].get(key, value)) is type(value), f"{part}.{key}: {ours[part][key]!r}, {value!r}"
     same = {
         "Config": ["User", "Env", "Cmd", "Entrypoint", "WorkingDir", "Volumes", "Labels", "StopSignal", "Tty", "OpenStdin", "Hostname", "Image", "OnBuild"],
