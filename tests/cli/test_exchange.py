@@ -268,3 +268,28 @@ def test_digests_of_sha512_are_as_good(tmp_path, roots, registry, monkeypatch):
     ]
     veloci("copy", "-q", f"docker://{registry}/strong@{name}", f"oci:{tmp_path}/out:v0")
     assert len(list((tmp_path / "out/blobs/sha512").iterdir())) == 4
+
+
+def test_what_is_here_is_asked_for_by_its_digest_alone(built):
+    def serves(request):
+        if "/manifests/" in request.path:
+            kind = "application/vnd.oci.image.manifest.v1+json"
+            return request.reply(200, built.manifest, Content_Type=kind, Docker_Content_Digest=digest(built.manifest))
+        known = {digest(data): data for data in (built.config, *built.layers)}
+        return request.reply(200, known.get(request.path.rpartition("/")[2], b"{}"))
+
+    with Scripted(serves) as server:
+        name = f"{server.address}/app:v0"
+        veloci("pull", "-q", name)
+        server.seen.clear()
+        lines = veloci("pull", name).splitlines()
+        assert [(method, path) for method, path, _ in server.seen if path != "/v2/"] == [
+            ("HEAD", "/v2/app/manifests/v0")
+        ]
+        assert lines[1:] == [f"Digest: {digest(built.manifest)}", f"Status: Image is up to date for {name}", name]
+        server.seen.clear()
+        assert "the image is for" in failed("pull", "-q", "--platform", "linux/s390x", name)
+        layer = f"data/content/blobs/sha256/{digest(built.layers[0])[7:]}"
+        (built.path.parent / layer).unlink()
+        veloci("pull", "-q", name)
+        assert (built.path.parent / layer).read_bytes() == built.layers[0]

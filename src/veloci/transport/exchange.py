@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from veloci.errors import InvalidInput, NotFound
+from veloci.errors import Corrupt, InvalidInput, NotFound
+from veloci.image.image import Image
 from veloci.snapshot.unpack import Unpacking
 from veloci.spec import media
 from veloci.spec.image import ImageConfig, Manifest
+from veloci.spec.platform import Platform, host, matches
 from veloci.transport.copy import copy
 from veloci.transport.memory import Memory
 from veloci.transport.registry import RegistryPlace
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from veloci.snapshot.snapshots import Snapshots
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
-    from veloci.spec.platform import Platform
     from veloci.spec.reference import Reference
     from veloci.transport.place import Progress
 
@@ -52,16 +53,22 @@ def pull(
 ) -> Pulled:
     """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError.
 
-    snapshots: unpack its layers there, each while it comes.
+    snapshots: unpack its layers there, each while it comes. Where all of it is here already, the registry is asked
+    for no more than the digest, which counts against no limit of pulls.
     """
     reference = reference.with_default_tag()
     source = RegistryPlace(reference, session)
-    found, _raw = source.manifest()
-    destination = StorePlace(store, names, reference)
     try:
-        before = names.get(str(reference)).digest
+        here = names.get(str(reference))
+        before = here.digest
     except NotFound:
         before = ""
+    else:
+        digest = _same(source, store, here, platform, snapshots)
+        if digest:
+            return Pulled(reference, here, digest, changed=False)
+    found, _raw = source.manifest()
+    destination = StorePlace(store, names, reference)
     if snapshots is None:
         descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
     else:
@@ -72,6 +79,26 @@ def pull(
             unpacking.finish(store, parallel=parallel)
     Memory(store.root).note_name(descriptor.digest, reference.replace(tag=None, digest=found.digest))
     return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
+
+
+def _same(
+    source: RegistryPlace, store: Store, here: Descriptor, wanted: Platform | None, snapshots: Snapshots | None
+) -> Digest | None:
+    """The digest that the registry has under the name, if that is what `here` was pulled as or pushed as, and whole."""
+    try:
+        image = Image(store, here)
+    except (NotFound, Corrupt, InvalidInput):
+        return None
+    offered = Platform(architecture=image.config.architecture, os=image.config.os, variant=image.config.variant or None)
+    if not matches(wanted or host(), offered) or not all(store.has(layer) for layer in image.layers):
+        return None
+    if snapshots is not None and not snapshots.has(image.chain_id):
+        return None
+    found = source.repository.resolve()
+    known = Memory(store.root).names(here.digest)
+    there = source.reference
+    names = [name.digest for name in known if (name.registry, name.repository) == (there.registry, there.repository)]
+    return found.digest if found and found.digest in names else None
 
 
 def _layers(source: RegistryPlace, store: StorePlace, platform: Platform | None) -> list[tuple[Descriptor, Digest]]:
