@@ -231,6 +231,8 @@ def test_signatures_and_sboms_travel_with_an_image(built, work, registry, debian
         ]
         assert veloci("artifact", "discover", place).partition("\n")[2] == want
         source = place
+    veloci("copy", "-q", "--referrers", first, f"oci:{tmp_path}/copied:v0")
+    assert veloci("artifact", "discover", f"oci:{tmp_path}/copied:v0").partition("\n")[2] == want
     veloci("artifact", "copy", first, f"oci:{tmp_path}/bare:v0")
     assert veloci("artifact", "discover", f"oci:{tmp_path}/bare:v0").count("\n") == 1
 

@@ -187,25 +187,12 @@ def copy(
             done = copy(opened, target, all=True, preserve=True, parallel=parallel, stay_open=True)
         if referrers:
             place = beside(way.places, destination, way.session(destination))
-            subjects = {done.digest, *_listed(opened)}
-            for subject in sorted(subjects):
-                more += copy_referrers(opened, subject, place, artifact_type=artifact_type, parallel=parallel)
+            more = copy_referrers(opened, done, place, artifact_type=artifact_type, parallel=parallel)
     if not quiet:
         print(f"{destination}: digest: {done.digest} size: {done.size}")
         for entry in more:
             print(f"{destination}: {entry.digest} {entry.artifact_type or entry.media_type}")
     return 0
-
-
-def _listed(source: Source) -> Iterator[Digest]:
-    """The digests of what an index lists: each may be referred to."""
-    from veloci.spec import media
-    from veloci.spec.image import Index
-
-    descriptor, raw = source.manifest()
-    if media.is_index(descriptor.media_type):
-        for entry in Index.decode(raw, name=f"index {descriptor.digest}").manifests:
-            yield entry.digest
 
 
 def _made(

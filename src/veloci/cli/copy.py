@@ -25,6 +25,7 @@ def copy(
     platform: str | None = None,
     compress: str | None = None,
     preserve_digests: bool = False,
+    referrers: bool = False,
     additional_tag: tuple[str, ...] = (),
     digestfile: str | None = None,
     retry_times: int = 0,
@@ -59,6 +60,7 @@ def copy(
     --platform OS/ARCH      the image for this platform
     --compress, --dest-compress-format KIND[:LEVEL]   compress layers by gzip (0-9) or zstd (1-19), or none
     --preserve-digests      fail rather than change a digest
+    --referrers             also what refers to it: signatures, SBOMs, attestations
     --additional-tag TAG    another name for it at the destination; may be repeated
     --digestfile FILE       write the digest of what the destination then has to FILE
     --retry-times N         try so often again when a registry cannot be reached
@@ -121,7 +123,18 @@ def copy(
                 parallel=parallel,
             )
 
+    def refer() -> Descriptor:
+        from veloci.transport.referrers import beside, copy_referrers
+
+        find: Callable[[str], Descriptor] = lambda name: found(engine, name)  # noqa: E731
+        places = Places(engine.store, engine.names, find, daemon=src_daemon_host)
+        with places.source(source, sessions[0]) as origin:
+            copy_referrers(origin, done, beside(places, destination, sessions[1]), parallel=parallel)
+        return done
+
     done = retried(once, retry_times)
+    if referrers:
+        retried(refer, retry_times)
     if digestfile:
         write(digestfile, done.digest.encode())
     if not quiet:

@@ -29,6 +29,7 @@ COMMANDS = {
     "delete": "delete:delete",
     "diff": "changes:diff",
     "digest": "digest:digest",
+    "events": "events:events",
     "exec": "exec:exec",
     "explore": "explore:explore",
     "export": "export:export",
@@ -130,6 +131,8 @@ ALIASES = {
     },
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},
     "image rm": "rmi",
+    "gc": "layout gc",
+    "stat": "image stat",
 }
 GROUPS = {name.partition(" ")[0] for name in (*COMMANDS, *ALIASES) if " " in name}
 FAILURE = {"run": 125}  # docker's exit status when the engine fails; 1 for the others

@@ -8,6 +8,7 @@ from __future__ import annotations
 from veloci.errors import InvalidInput, VelociError
 from veloci.registry.referrers import referring
 from veloci.spec import media
+from veloci.spec.image import Index
 from veloci.transport.copy import copy
 from veloci.transport.layout import LayoutSource
 from veloci.transport.place import Place
@@ -78,22 +79,25 @@ class One(Place):
 
 def copy_referrers(
     source: Source,
-    digest: Digest,
+    subject: Descriptor,
     beside: Callable[[Descriptor], Destination],
     *,
     artifact_type: str | None = None,
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
 ) -> list[Descriptor]:
-    """Copy what refers to `digest`, and what refers to that. Returns the descriptors of all.
+    """Copy what refers to a manifest, or to an index and what it lists, and what refers to that.
+
+    Returns the descriptors of all.
 
     beside: the place for a manifest without a name, beside the copy. Raises what the places raise.
     """
     done: dict[Digest, Descriptor] = {}
-    waiting = [(digest, DEPTH)]
+    top = {subject.digest, *_inside(source, subject, DEPTH)}
+    waiting = [(digest, DEPTH) for digest in sorted(top)]
     while waiting:
-        subject, depth = waiting.pop()
-        for entry in referrers(source, subject, artifact_type if subject == digest else None):
+        digest, depth = waiting.pop()
+        for entry in referrers(source, digest, artifact_type if digest in top else None):
             if entry.digest in done or not depth:
                 continue
             bare = entry.replace(annotations={}, artifact_type=None)
@@ -103,6 +107,15 @@ def copy_referrers(
             done[entry.digest] = entry
             waiting.append((entry.digest, depth - 1))
     return list(done.values())
+
+
+def _inside(source: Source, subject: Descriptor, depth: int) -> Iterator[Digest]:
+    """The digests of what an index lists: each may be referred to."""
+    if not media.is_index(subject.media_type) or not depth:
+        return
+    for entry in Index.decode(source.manifest(subject)[1], name=f"index {subject.digest}").manifests:
+        yield entry.digest
+        yield from _inside(source, entry, depth - 1)
 
 
 def beside(places: Places, text: str, session: object = None) -> Callable[[Descriptor], Destination]:
