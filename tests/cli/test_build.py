@@ -451,11 +451,14 @@ def test_two_builds_of_one_file_at_once_do_its_steps_once_and_make_one_image(con
 def test_a_step_has_the_hosts_and_the_shared_memory_that_were_asked_for(context, roots):
     done = built(
         context,
-        BASE + "RUN grep db /etc/hosts; grep ' /dev/shm ' /proc/mounts\n",
+        BASE + "RUN grep db /etc/hosts; grep ' /dev/shm ' /proc/mounts; ulimit -n\n",
         "--add-host",
         "db:10.0.0.7",
         "--shm-size=1m",
+        "--ulimit",
+        "nofile=77:77",
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r" 10\.0\.0\.7\s+db\n", done.stderr)
     assert "size=1024k" in done.stderr
+    assert re.search(r"\d 77\n", done.stderr)

@@ -75,7 +75,7 @@ def test_a_dockerfile_cannot_copy_or_mount_from_above_a_stage(context, roots):
 def test_what_is_written_stays_in_the_image(context, roots):
     """COPY, WORKDIR and mounts upon symlinks that lead out (CVE-2024-9676's kin)."""
     text = BASE + (
-        f"RUN mkdir -p {roots}/outside; ln -s /../../..{roots}/outside /link; ln -s {roots}/outside /absolute\n"
+        f"RUN ln -s /../../..{roots}/outside /link; ln -s {roots}/outside /absolute\n"
         "COPY busybox /link/copied\nWORKDIR /absolute/made\nRUN --mount=type=tmpfs,target=/link/mounted touch /link/mounted/x\n"
     )
     found = result(context, text)

@@ -200,7 +200,7 @@ def test_a_full_disk_is_said_clearly_and_frees_what_was_written(tmp_path):
         with store.leased():
             with pytest.raises(HostError, match=r"^store sha256:[0-9a-f]{64}: No space left on device$") as caught:
                 store.ingest(blob(), cut(DATA))
-            assert caught.value.hint == "make room: veloci rmi"
+            assert caught.value.hint == "make room: veloci system prune"
             assert store.partial(of(DATA)) == 0
             with pytest.raises(HostError, match=r"^store a blob: No space left on device$"):
                 store.adopt(cut(DATA), media.LAYER)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from veloci.build.context import capability, held
 from veloci.errors import InvalidInput, VelociError
-from veloci.kernel.files import open_in_root
+from veloci.kernel.files import make_directory_in_root, open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,8 +74,9 @@ class Target:
             raise InvalidInput(f"{path} in the image is not a directory") from None
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError:
-            raise InvalidInput(f"{path} in the image is a symlink that leads nowhere") from None
+        except FileExistsError:  # a symlink: what it names is made
+            with held(make_directory_in_root(self.root, path)):
+                return open_in_root(self.root, path, _DIRECTORY)
         made = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         os.fchown(made, *(self.owner or (0, 0)))
         os.fchmod(made, 0o755)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from veloci.build.cache_mounts import CacheMounts
 from veloci.build.download import Downloads
-from veloci.spec.document import Document
+from veloci.spec.document import Document, Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,6 +75,8 @@ class Options(Document):
     agent: str = ""
     hosts: tuple[tuple[str, str], ...] = ()  # address and name, for /etc/hosts
     shm_size: int = 64 << 20  # bytes
+    ulimits: tuple[Json, ...] = ()  # as config.json's rlimits
+    cgroup_parent: str = ""
 
 
 class Elsewhere(Protocol):

@@ -164,6 +164,8 @@ class _Process:
             hostname="build",
             mounts=tuple(listed),
             shm_size=self.build.options.shm_size,
+            rlimits=self.build.options.ulimits,
+            cgroup_parent=self.build.options.cgroup_parent,
             privileged=self.step.flag("security") == "insecure",
             namespaces={"network": "host"} if mode == "host" else {},
         )

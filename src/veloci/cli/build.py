@@ -8,6 +8,8 @@ from veloci.errors import InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from veloci.build.lint import Warning
     from veloci.cli.build_display import Display
     from veloci.engine.build_output import Output
@@ -39,6 +41,8 @@ def build(
     network: str = "default",
     add_host: tuple[str, ...] = (),
     shm_size: str = "",
+    ulimit: tuple[str, ...] = (),
+    cgroup_parent: str = "",
     label: tuple[str, ...] = (),
     annotation: tuple[str, ...] = (),
     secret: tuple[str, ...] = (),
@@ -79,6 +83,8 @@ def build(
     --network MODE         of RUN: default (the bridge), host or none
     --add-host NAME:ADDRESS  a line of /etc/hosts for RUN; may be repeated
     --shm-size SIZE        of /dev/shm for RUN (default 64m)
+    --ulimit NAME=SOFT[:HARD]  a limit for RUN; may be repeated
+    --cgroup-parent NAME   the cgroup below which those of RUN are
     --label NAME=VALUE     add a label; may be repeated
     --annotation NAME=VALUE  add an annotation to the manifest; may be repeated
     --secret SECRET        id=ID,src=FILE or id=ID,env=NAME for RUN --mount=type=secret; may be repeated
@@ -123,6 +129,8 @@ def build(
         cache_to=tuple(build_cache.parse(text, "--cache-to") for text in cache_to),
         hosts=tuple(_host(text) for text in add_host),
         shm_size=_size(shm_size) if shm_size else 64 << 20,
+        ulimits=tuple(_ulimit(text) for text in ulimit),
+        cgroup_parent=cgroup_parent,
     )
     quiet = quiet or progress == "quiet"
     if progress == "auto":
@@ -165,6 +173,12 @@ def _host(text: str) -> tuple[str, str]:
 
     name, address = host(text)
     return address, name
+
+
+def _ulimit(text: str) -> dict[str, Any]:
+    from veloci.bundle.values import ulimit
+
+    return ulimit(text)
 
 
 def _size(text: str) -> int:

@@ -182,7 +182,7 @@ def _lock(store: Store, descriptor: Descriptor) -> int:
 
 def _room(error: OSError) -> str:
     """What to do if `error` says that the disk is full, else ""."""
-    return "make room: veloci rmi" if error.errno in (ENOSPC, EDQUOT) else ""
+    return "make room: veloci system prune" if error.errno in (ENOSPC, EDQUOT) else ""
 
 
 def lay_out(root: str) -> None:

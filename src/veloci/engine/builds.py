@@ -24,7 +24,7 @@ from veloci.image.assemble import assemble
 from veloci.image.image import Image
 from veloci.spec import media
 from veloci.spec import platform as platforms
-from veloci.spec.document import Document, dumps
+from veloci.spec.document import Document, Json, dumps
 from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
@@ -76,6 +76,8 @@ class Request(Document):
     cache_to: tuple[Remote, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 64 << 20
+    ulimits: tuple[Json, ...] = ()
+    cgroup_parent: str = ""
 
 
 class Built:
@@ -359,6 +361,8 @@ def _options(engine: Engine, request: Request) -> Options:
         agent=request.ssh.get("default", ""),
         hosts=hosts,
         shm_size=request.shm_size,
+        ulimits=request.ulimits,
+        cgroup_parent=request.cgroup_parent,
     )
 
 
