@@ -110,9 +110,10 @@ def _read(file: str) -> dict[str, Any]:
 
 def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap: tuple[str, ...]) -> dict[str, Any]:
     """The container's own process as plain values, with what differs in who it is."""
-    base = container.config().process
-    assert base is not None
-    plain = base.plain()
+    from veloci.spec.document import loads
+
+    document = loads(container.directory.read("config.json"))  # checked when the container was made
+    plain: dict[str, Any] = {name: value for name, value in document["process"].items() if value is not None}
     if user:
         uid, _, gid = user.partition(":")
         if not _number(uid) or (gid and not _number(gid)):
@@ -126,7 +127,7 @@ def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap
     if cap:
         sets = plain.setdefault("capabilities", {})
         for name in ("bounding", "effective", "permitted"):
-            sets[name] = [*sets.get(name, []), *cap]
+            sets[name] = [*(sets.get(name) or []), *cap]
     return plain
 
 
