@@ -64,6 +64,7 @@ def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, signal: s
 
     def one(word: str) -> None:
         next(ending)[1]()
+        warn(engine)
         then(word)
 
     return each(one, [word for word, _ in asked]) or status
@@ -80,6 +81,7 @@ def restart(container: str, /, *containers: str, time: int | None = None, signal
     def again(word: str) -> None:
         engine.containers.settled(word)
         engine.containers.start(word)
+        engine.containers.tell(engine.containers.records.find(word), "restart")
         warn(engine)
         print(word)
 

@@ -55,5 +55,8 @@ def exec(
     for descriptor in (reads, out_theirs, error_theirs):
         os.close(descriptor)
     if terminal >= 0:
-        return relay.Process(pid, {terminal: 1}, terminal if interactive else -1).relay_terminal(detach_keys)
-    return relay.Process(pid, {out: 1, error: 2}, source).relay()
+        code = relay.Process(pid, {terminal: 1}, terminal if interactive else -1).relay_terminal(detach_keys)
+    else:
+        code = relay.Process(pid, {out: 1, error: 2}, source).relay()
+    engine.containers.tell(engine.containers.records.find(container), "exec_die", exitCode=str(code))
+    return code

@@ -6,6 +6,7 @@ import os
 from time import monotonic, sleep
 
 from veloci.engine import host_files
+from veloci.engine.description import asked_health
 from veloci.engine.record import Record, Records, has_names
 from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.monitor import session, spawn, state
@@ -51,7 +52,15 @@ class Containers:
         from veloci.engine.creation import Creation
         from veloci.engine.run_options import RunOptions
 
-        return Creation(self._engine, image, command, options or RunOptions(), stdin_once=stdin_once).make(progress)
+        id = Creation(self._engine, image, command, options or RunOptions(), stdin_once=stdin_once).make(progress)
+        self.tell(id, "create")
+        return id
+
+    def tell(self, id: str, action: str, **attributes: str) -> None:
+        """Add to the journal of events what was done to the container with this whole ID."""
+        from veloci.monitor import events
+
+        events.tell(self._engine.run_root, self.records.data(id), action, **attributes)
 
     # --- running
 
@@ -79,7 +88,7 @@ class Containers:
         root, lease, pair = -1, None, None
         try:
             if os.path.exists(f"{run}/state.json"):
-                self._orphan(id).clean()
+                self.orphan(id).clean()
             lease = self._lease(record)
             host_files.write(record, lease, data)
             root = self._engine.snapshots.mount(id)
@@ -102,7 +111,7 @@ class Containers:
                 rows=size[0],
                 columns=size[1],
                 restart=record.restart,
-                health=_health(record),
+                health=asked_health(record),
             )
             self.announce(record)
             self._spawn(task, root, lock, pair)
@@ -158,6 +167,7 @@ class Containers:
         """Give it another name. Raises NotFound, Conflict, InvalidInput."""
         record = self.records.load(self.records.find(word))
         self.records.rename(record, name)
+        self.tell(record.id, "rename", oldName=f"/{record.name}")
         self.announce(record)
 
     def _lease(self, record: Record) -> dict[str, Any] | None:
@@ -189,7 +199,7 @@ class Containers:
         try:
             connection = self.connect(word)
         except Conflict:
-            orphan = self._orphan(self.records.find(word))
+            orphan = self.orphan(self.records.find(word))
             if not orphan.running:
                 raise
             orphan.signal(number)
@@ -206,18 +216,13 @@ class Containers:
 
         signal: instead of the one it was made with. Raises NotFound.
         """
-        from veloci.engine.stopping import asked
+        from veloci.engine.stopping import begun
 
         record = self.records.load(self.records.find(word))
         seconds = record.stop_timeout if timeout is None else timeout
-        number = signal or signal_number(record.stop_signal)
-        try:
-            return asked(self.connect(record.id), number, seconds)
-        except Conflict:
-            orphan = self._orphan(record.id)
-            return lambda: orphan.stop(number, seconds)
+        return begun(self._engine, record, signal or signal_number(record.stop_signal), seconds)
 
-    def _orphan(self, id: str) -> Orphan:
+    def orphan(self, id: str) -> Orphan:
         """What to do with it when it has no monitor."""
         from veloci.engine.orphans import Orphan
 
@@ -229,7 +234,7 @@ class Containers:
         try:
             connection = self.connect(id)
         except Conflict:
-            self._orphan(id).await_end()
+            self.orphan(id).await_end()
             return self.records.current(id).exit_code
         from veloci.engine.stopping import await_end
 
@@ -254,7 +259,7 @@ class Containers:
         try:
             try:
                 record = self.records.load(id)
-                self._orphan(id).clean()
+                self.orphan(id).clean()
             except VelociError:
                 if not force:
                     raise
@@ -305,6 +310,7 @@ class Containers:
 
     def _forget(self, record: Record, *, volumes: bool) -> None:
         """Remove what lasts of a container that has ended. volumes: also its anonymous ones."""
+        self.tell(record.id, "destroy")
         self.records.forget(record.id, record.name, lambda: self._engine.snapshots.remove(record.id))
         for point in record.mounts:
             if point["type"] == "volume":
@@ -358,20 +364,17 @@ class Containers:
         size = console.window() if options.tty else None
         if size:  # it is there before the program looks
             added["consoleSize"] = {"height": size[0], "width": size[1]}
-        return runtimes.named(record.runtime, self._engine.run_root, self.records.run(id)).exec(id, added, stdio)
+        self.tell(id, f"exec_create: {' '.join(args)}")
+        runtime = runtimes.named(record.runtime, self._engine.run_root, self.records.run(id))
+        started = runtime.exec(id, added, stdio)
+        self.tell(id, f"exec_start: {' '.join(args)}")
+        return started
 
     def inspect(self, word: str) -> dict[str, Any]:
         """It in docker's shape. Raises NotFound."""
         from veloci.engine.description import described
 
         return described(self._engine, self.records.load(self.records.find(word)))
-
-
-def _health(record: Record) -> dict[str, Any] | None:
-    """How it is asked whether it is well; None if it is not."""
-    config = record.config or {}
-    check = config.get("Healthcheck")
-    return {**check, "Shell": config.get("Shell")} if check and check.get("Test") else None
 
 
 def signal_number(text: str, where: str = "") -> int:

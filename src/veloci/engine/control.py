@@ -65,6 +65,7 @@ def update(engine: Engine, word: str, wanted: RunOptions, *, restart: str = "") 
     config["linux"]["resources"] = _merged(config["linux"].get("resources") or {}, resources)
     state.write(path, config)
     told = {**(record.host_config or {}), **{key: shown[key] for key in _LIMITS if shown[key]}}
+    engine.containers.tell(id, "update")
     records.save(record.replace(restart=policy or record.restart, host_config=told))
 
 

@@ -43,6 +43,13 @@ def asked_config(image: ContainerConfig, options: Options, *, command: Sequence[
     }
 
 
+def asked_health(record: Record) -> Json | None:
+    """How a container is asked whether it is well: its Healthcheck, with the image's Shell; None if it is not."""
+    config = record.config or {}
+    check = config.get("Healthcheck")
+    return {**check, "Shell": config.get("Shell")} if check and check.get("Test") else None
+
+
 def described(engine: Engine, record: Record) -> Json:
     """The whole of `docker inspect`; times in RFC 3339, UTC."""
     records = engine.containers.records

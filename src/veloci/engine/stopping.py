@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from veloci.errors import Conflict
 from veloci.monitor import session
 
 TYPE_CHECKING = False
@@ -11,13 +12,23 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
 
+    from veloci.engine.engine import Engine
+    from veloci.engine.record import Record
+
 _KILLED = 30  # seconds that the kernel may take to end what was killed
 
 
-def asked(connection: socket, signal: int, seconds: int) -> Callable[[], None]:
+def begun(engine: Engine, record: Record, signal: int, seconds: int) -> Callable[[], None]:
     """Send it `signal`. Gives what waits, until `seconds` from now (-1: for ever), and then kills it."""
-    end = monotonic() + seconds
+    containers = engine.containers
+    try:
+        connection = containers.connect(record.id)
+    except Conflict:
+        orphan = containers.orphan(record.id)
+        return lambda: orphan.stop(signal, seconds)
+    why = _unheard(record.name, containers.records.current(record.id).pid, signal, seconds)
     session.say(connection, b"h%d" % signal)
+    end = monotonic() + seconds
 
     def finish() -> None:
         if seconds >= 0:
@@ -26,9 +37,29 @@ def asked(connection: socket, signal: int, seconds: int) -> Callable[[], None]:
             connection.settimeout(_KILLED)
             session.say(connection, b"h9")
             await_end(connection)
+            engine.warn(*why)
         connection.close()
+        containers.tell(record.id, "stop")
 
     return finish
+
+
+def _unheard(name: str, pid: int, signal: int, seconds: int) -> list[str]:
+    """What to say if it has to be killed: nothing where no time was given, else that, and what helps.
+
+    A first process of a PID namespace that has no handler for a signal does not get it at all.
+    """
+    if seconds <= 0:
+        return []
+    text = f"container {name} was killed: signal {signal} did not end it in {seconds} s"
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt:"))
+    except (FileNotFoundError, ProcessLookupError, StopIteration):
+        return [text]
+    if caught & 1 << signal - 1:
+        return [text]
+    return [f"{text}, for its first process does not handle it; veloci run --init does"]
 
 
 def await_end(connection: socket) -> int | None:

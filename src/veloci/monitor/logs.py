@@ -109,7 +109,7 @@ class Reader:
 
     def entries(self) -> Iterator[tuple[str, str, str]]:
         """Time, stream and text of each entry that is there now and was not given yet."""
-        for line in self._lines():
+        for line in self.lines():
             if self._skip:
                 self._skip -= 1
                 continue
@@ -125,7 +125,8 @@ class Reader:
             os.close(file)
         self._files = []
 
-    def _lines(self) -> Iterator[bytes]:
+    def lines(self) -> Iterator[bytes]:
+        """Each line, as it is in the file, that is there now and was not given yet."""
         if not self._files:
             self._files = self._open()
         while self._files:

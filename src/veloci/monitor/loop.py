@@ -16,7 +16,7 @@ from time import monotonic, time_ns
 from veloci.errors import VelociError
 from veloci.kernel.mount import MNT_DETACH, MS_REC, MS_SLAVE, mount, move_mount, umount
 from veloci.kernel.process import CLONE_NEWNS, unshare
-from veloci.monitor import policy, runtimes, state
+from veloci.monitor import events, policy, runtimes, state
 from veloci.monitor.clients import Clients
 from veloci.monitor.logs import Log
 from veloci.monitor.streams import Streams
@@ -112,6 +112,7 @@ class Monitor:
         self.started_at = time_ns()
         self._examine()
         self._save("running")
+        self._tell("start")
         return None
 
     def _examine(self) -> None:
@@ -186,26 +187,38 @@ class Monitor:
         trouble = VelociError("")
         self._clean_after(trouble)  # its exit status is known, whatever the clean-up meets
         self._record("exited", code, trouble.hint, oom_killed=killed)
+        if killed:
+            self._tell("oom")
+        self._tell("die", exitCode=str(code))
         return code
 
     def _turn(self, seconds: float) -> bool:
         """Serve what is ready, or becomes it within `seconds` (-1: ever). Returns whether its process has ended."""
         ended = False
-        for descriptor, events in self.poll.poll(seconds):
+        for descriptor, ready in self.poll.poll(seconds):
             if descriptor == self.pidfd:
                 ended = True
             elif descriptor in self.clients:
-                said = self.clients.serve(descriptor, events)
+                said = self.clients.serve(descriptor, ready)
                 if said:
                     self._obey(*said)
             elif descriptor in self.streams:
-                self.streams.serve(descriptor, events)
+                self.streams.serve(descriptor, ready)
             elif self.health and descriptor in self.health and self.health.serve(descriptor):
-                self._save(self.status)
+                self._changed_health()
         self.streams.flow(flowing=not self.clients.behind)
         if self.health and not ended and self.health.act():
-            self._save(self.status)
+            self._changed_health()
         return ended
+
+    def _changed_health(self) -> None:
+        if self.health:
+            self._save(self.status)
+            self._tell(f"health_status: {self.health.status}")
+
+    def _tell(self, action: str, **attributes: str) -> None:
+        """Add to the journal of events."""
+        events.tell(self.task.run_root, self.task.data, action, **attributes)
 
     def _written(self, name: str, data: bytes) -> None:
         if self.log:
@@ -216,6 +229,7 @@ class Monitor:
         kind, data = message[:1], message[1:]
         if kind == b"a":
             client.output, client.input = b"o" in data, b"i" in data
+            self._tell("attach")
         elif kind == b"i":
             self.streams.feed(data, lambda more: self.clients.send(client, b"w" if more else b"z"))
         elif kind == b"c" or (not kind and client.input and self.streams.tty < 0):
@@ -226,6 +240,7 @@ class Monitor:
         elif kind in (b"k", b"h"):
             self.by_hand = self.by_hand or kind == b"h"
             self._signal(int(data))
+            self._tell("kill", signal=str(int(data)))
         elif kind in (b"p", b"u", b"U"):
             try:
                 self._change(kind, data)
@@ -239,9 +254,11 @@ class Monitor:
         if kind == b"p":
             self.runtime.pause(self.task.id)
             self._save("paused")
+            self._tell("pause")
         elif kind == b"u":
             self.runtime.resume(self.task.id)
             self._save("running")
+            self._tell("unpause")
         else:
             changes = loads(data)
             if self.pidfd >= 0 and changes.get("resources"):
