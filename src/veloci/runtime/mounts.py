@@ -161,13 +161,14 @@ def _filesystem(mount: Mount, options: _Options, at: str) -> Step:
         "options": options.data,
         "propagation": options.propagation,
         "copy": options.copy,
+        "inherit": mount.type == "tmpfs" and not any(key == "mode" for key, _ in options.data),
     }
     return "filesystem", at, arguments
 
 
 def _cgroup(mount: Mount, options: _Options, at: str, cgroups: Mapping[str, str], *, namespace: bool) -> list[Step]:
     """Version 2: the container's group. Version 1: a tmpfs with a directory a hierarchy, and links for pairs."""
-    flags = {"propagation": options.propagation, "copy": False}
+    flags = {"propagation": options.propagation, "copy": False, "inherit": False}
     set = options.set | options.set_all
     if not cgroups:
         raise Unsupported("there is no cgroup to mount", where=f"config.json: {at}")
@@ -198,7 +199,13 @@ def _group(target: str, name: str, directory: str, at: str, set: int, *, namespa
         if name.startswith("name="):
             data = [("none", None), ("name", name.removeprefix("name="))]  # type: ignore[list-item]
         kind, options = ("cgroup", data) if name else ("cgroup2", [])
-        arguments: dict[str, object] = {"source": "cgroup", "kind": kind, "options": options, "copy": False}
+        arguments: dict[str, object] = {
+            "source": "cgroup",
+            "kind": kind,
+            "options": options,
+            "copy": False,
+            "inherit": False,
+        }
         return "filesystem", at, {**arguments, "target": target, "set": set, "propagation": []}
     arguments = {"source": directory, "recursive": False, "clear": 0, "set_all": 0, "clear_all": 0, "propagation": []}
     return "bind", at, {**arguments, "target": target, "set": set}

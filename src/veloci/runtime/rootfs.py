@@ -54,8 +54,9 @@ def filesystem(
     propagation: Sequence[int],
     *,
     copy: bool,
+    inherit: bool,
 ) -> None:
-    """Mount a new filesystem."""
+    """Mount a new filesystem. inherit: with the mode of the directory that it covers, if there is one."""
     context = m.fsopen(kind)
     try:
         m.fsconfig(context, "source", source)
@@ -67,6 +68,7 @@ def filesystem(
         tree = m.fsmount(context, set & ~late)
     finally:
         os.close(context)
+    mode = _mode(child.root, target) if inherit else -1
     try:
         place = make_directory_in_root(child.root, target, resolve=RESOLVE_NO_SYMLINKS if kind in _ORDINARY else 0)
     except OSError as error:
@@ -76,8 +78,21 @@ def filesystem(
     _guard(child, place, tree)
     if copy:
         _copy_up(place, tree)
+    if mode >= 0:
+        os.chmod(".", mode, dir_fd=tree)
     _attach(tree, place, propagation)
     _keep(child, tree, late)
+
+
+def _mode(root: int, path: str) -> int:
+    """The permissions of what is at `path`; -1 if nothing is."""
+    try:
+        place = open_in_root(root, path, os.O_PATH)
+    except OSError:
+        return -1
+    mode = os.fstat(place).st_mode & 0o7777
+    os.close(place)
+    return mode
 
 
 def bind(
@@ -187,9 +202,6 @@ def _copy_up(place: int, tree: int) -> None:
 
 
 def _copy_tree(source: int, target: int) -> None:
-    status = os.fstat(source)
-    os.fchown(target, status.st_uid, status.st_gid)
-    os.fchmod(target, status.st_mode & 0o7777)
     for name in os.listdir(source):
         status = os.lstat(name, dir_fd=source)
         kind = status.st_mode & 0o170000
@@ -209,8 +221,8 @@ def _copy_tree(source: int, target: int) -> None:
             else:
                 while os.sendfile(made, below, None, 1 << 30):
                     pass
-                os.fchown(made, status.st_uid, status.st_gid)
-                os.fchmod(made, status.st_mode & 0o7777)
+            os.fchown(made, status.st_uid, status.st_gid)
+            os.fchmod(made, status.st_mode & 0o7777)
             os.close(below)
             os.close(made)
 
