@@ -75,6 +75,7 @@ class Tree:
                         wrong("names nothing that could be removed", entry.name)
                     gone.append(head + b"/" + name[len(PREFIX) :] if head else name[len(PREFIX) :])
                 continue
+            own.pop(path, None)  # of two entries the last counts
             own[path] = File(entry, number, _content(reader, entry) if hashing else "")
         before = {path: self.files[path] for path in own if path in self.files}
         for path in gone:
@@ -82,13 +83,15 @@ class Tree:
         for path, file in own.items():
             self._put(path, file, before.get(path), layer)
         layer.removed = [path for path in layer.removed if path not in own]
+        layer.added = [path for path in layer.added if path in self.files]
         layer.size = sum(file.size for file in own.values())
         self.layers.append(layer)
         return layer
 
     def _put(self, path: bytes, file: File, before: File | None, layer: Layer) -> None:
         now = self.files.get(path)
-        if now is not None and (now.kind == "dir") and file.kind != "dir":
+        self._clear_above(path, layer)
+        if file.kind != "dir" and self._below.get(path):
             self._remove(path, layer)
         elif now is not None and now.layer != file.layer:
             layer.wasted += now.size
@@ -106,11 +109,20 @@ class Tree:
         elif not file.same(before):
             layer.changed.append(path)
 
+    def _clear_above(self, path: bytes, layer: Layer) -> None:
+        """Remove the file in whose place a directory comes, because something is in it."""
+        head = path.rpartition(b"/")[0]
+        while head:
+            above = self.files.get(head)
+            if above is not None and above.kind not in ("dir", "symlink"):
+                self._remove(head, layer)
+            head = head.rpartition(b"/")[0]
+
     def _remove(self, path: bytes, layer: Layer) -> None:
         for name in list(self._below.pop(path, ())):
             self._remove(path + b"/" + name if path else name, layer)
         file = self.files.pop(path, None)
-        if file is not None:
+        if file is not None and file.layer < len(self.layers):  # not of this layer
             layer.wasted += file.size
             layer.removed.append(path)
         head, _, name = path.rpartition(b"/")
