@@ -46,7 +46,11 @@ class Screen(Display):
 
     def __enter__(self) -> Self:
         self._restored.__enter__()
-        self._live.start()
+        try:
+            self._live.start()
+        except BaseException:  # interrupted with the cursor hidden
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,31 +18,42 @@ from veloci.cli.progress import Progress, label
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import Self, TextIO
+    from typing import Any, Self, TextIO
 
 WIDE, MIDDLE = 90, 50  # columns of a terminal that has room for the bar; for the rate
 
 
 class Restored:
-    """`with` it the cursor is shown again when a signal ends the process. In the main thread, else it does nothing."""
+    """`with` it the cursor is shown again when a signal ends the process or interrupts it.
+
+    In the main thread, else it does nothing.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
+        usual = {
+            signal.SIGTERM: signal.SIG_DFL,
+            signal.SIGHUP: signal.SIG_DFL,
+            signal.SIGINT: signal.default_int_handler,
+        }
+        for number, handler in usual.items():
+            if signal.getsignal(number) is handler:
                 with suppress(ValueError):  # not the main thread
-                    self._before[number] = signal.signal(number, self._end)
+                    signal.signal(number, self._end)
+                    self._before[number] = handler
 
     def __exit__(self, *_: object) -> None:
-        for number in self._before:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         self._before.clear()
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
         os.write(self._stream.fileno(), b"\x1b[?25h\r\n")
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -62,7 +73,11 @@ class Bars(Progress):
 
     def __enter__(self) -> Self:
         self._restored.__enter__()
-        self._display.start()
+        try:
+            self._display.start()
+        except BaseException:  # interrupted with the cursor hidden
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
