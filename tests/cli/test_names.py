@@ -1,6 +1,7 @@
 """Containers of a network find each other by name, as long as they are there."""
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -83,6 +84,31 @@ def test_a_killed_monitor_s_container_is_forgotten_when_it_is_removed(box, netwo
     os.kill(box.monitor("lost"), signal.SIGKILL)
     box.ok("rm", "-f", "lost")
     assert "lost" not in names(box, "db", network)
+
+
+@pytest.mark.parametrize("again", ["create", "rm"])
+def test_a_boot_frees_the_addresses_of_what_it_ended(box, network, again):
+    box.started("--name", "db", "bb", "sleep", "60", network=network)
+    box.started("--name", "web", "bb", "sleep", "60", network=network)
+    for name in ("db", "web"):
+        pid = int(box.show(name, "{{.State.Pid}}"))
+        os.kill(box.monitor(name), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+    groups = subprocess.run(
+        ["find", "/sys/fs/cgroup", "-name", "veloci-*"], capture_output=True, check=False, text=True
+    )
+    ids = {box.show(name, "{{.Id}}") for name in ("db", "web")}
+    shutil.rmtree(box.path / "run")  # as a boot does
+    leases = box.path / "data/networks" / network
+    assert sum("@" in entry.name for entry in leases.iterdir()) == 2
+    if again == "create":
+        box.ok("create", "bb", "true")
+    else:
+        box.ok("rm", "db", "web")
+    assert sum("@" in entry.name for entry in leases.iterdir()) == 0
+    for path in groups.stdout.split():  # which a boot would have taken, too
+        if path.rpartition("veloci-")[2] in ids:
+            os.rmdir(path)
 
 
 def test_an_alias_needs_a_network_of_the_user_s(box):

@@ -11,8 +11,9 @@ from veloci.engine import asked
 from veloci.engine.description import asked_config
 from veloci.engine.mount_points import Wanted
 from veloci.engine.record import Record
-from veloci.errors import Conflict, Denied, InvalidInput, NotFound
+from veloci.errors import Conflict, Denied, InvalidInput, NotFound, VelociError
 from veloci.monitor.policy import Restart
+from veloci.monitor.state import LIVE
 from veloci.network import ports as published
 from veloci.spec.document import dumps
 
@@ -104,10 +105,19 @@ class Creation:
         return id
 
     def _clear(self) -> None:
-        """Take away what killed commands left half made."""
+        """Take away what killed commands left half made, and addresses of containers that a boot has ended."""
+        if not os.path.isdir(self.records.run_root) and os.path.isdir(f"{self._engine.root}/networks"):
+            self._engine.networks.reclaim(self._lives)
         for id, name in self.records.abandoned():
             self._engine.snapshots.remove(id)
             self.records.forget(id, name)
+
+    def _lives(self, id: str) -> bool:
+        """Whether an address is to be kept for it: what is no container, as a build's step, is left alone."""
+        try:
+            return not os.path.isdir(self.records.data(id)) or self.records.current(id).status in LIVE
+        except VelociError:  # a damaged file
+            return True
 
     def _mounts(self, id: str, found: Image, root: int) -> None:
         """What is mounted, each volume filled from the image."""

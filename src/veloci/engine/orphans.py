@@ -56,7 +56,11 @@ class Orphan:
 
     def clean(self) -> None:
         """End it and take away what it has of the host, and keep that nobody knows how it ended."""
-        if not os.path.isdir(self._run):
+        if not os.path.isdir(self._run):  # the host has been booted since it was made
+            if self.record.network in ("none", "host") or ":" in self.record.network:
+                return
+            self._engine.networks.reclaim(lambda container: container != self.record.id)
+            self._engine.containers.announce(self.record)
             return
         now = state.read(f"{self._run}/state.json")
         self._runtime().delete(self.record.id)
