@@ -38,22 +38,24 @@ def stored_three(_stored, tmp_path_factory):
         box.ok("rm", "-f", *box.ok("ps", "-aq").split())
 
 
-def test_what_runs_is_listed_or_all_the_latest_first(three):
-    assert three.ok("ps", "--format", "{{.Names}}") == "web\n"
-    assert three.ok(*NAMES) == "web\nnew\nold\n"
-    assert three.ok("ps", "-n", "2", "--format", "{{.Names}}") == "web\nnew\n"
-    assert three.ok("ps", "-l", "--format", "{{.Names}}") == "web\n"
-    assert three.ok("ps", "-q", "--no-trunc") == three.show("web", "{{.Id}}") + "\n"
-    assert three.ok("ps", "-aq").split() == [three.show(name, "{{.Id}}")[:12] for name in ("web", "new", "old")]
+def test_what_runs_is_listed_or_all_the_latest_first(stored_three):
+    assert stored_three.ok("ps", "--format", "{{.Names}}") == "web\n"
+    assert stored_three.ok(*NAMES) == "web\nnew\nold\n"
+    assert stored_three.ok("ps", "-n", "2", "--format", "{{.Names}}") == "web\nnew\n"
+    assert stored_three.ok("ps", "-l", "--format", "{{.Names}}") == "web\n"
+    assert stored_three.ok("ps", "-q", "--no-trunc") == stored_three.show("web", "{{.Id}}") + "\n"
+    assert stored_three.ok("ps", "-aq").split() == [
+        stored_three.show(name, "{{.Id}}")[:12] for name in ("web", "new", "old")
+    ]
 
 
-def test_the_table_is_dockers(three):
-    headers, *lines = three.ok("ps", "-a").splitlines()
+def test_the_table_is_dockers(stored_three):
+    headers, *lines = stored_three.ok("ps", "-a").splitlines()
     assert headers.split() == "CONTAINER ID IMAGE COMMAND CREATED STATUS PORTS NAMES".split()
     starts = [headers.index(word) for word in ("IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")]
     cells = [[line[a:b].strip() for a, b in zip([0, *starts], [*starts, None], strict=True)] for line in lines]
     first, second = (
-        three.show("web", f'{{{{(index (index .NetworkSettings.Ports "{port}/tcp") 0).HostPort}}}}')
+        stored_three.show("web", f'{{{{(index (index .NetworkSettings.Ports "{port}/tcp") 0).HostPort}}}}')
         for port in (80, 81)
     )
     assert [row[1:3] + row[4:] for row in cells] == [
@@ -66,15 +68,15 @@ def test_the_table_is_dockers(three):
     assert cells[2][4].endswith(" ago")
 
 
-def test_every_field_is_there_as_json(three):
-    web, new, _old = map(json.loads, three.ok("ps", "-a", "--format", "json").splitlines())
+def test_every_field_is_there_as_json(stored_three):
+    web, new, _old = map(json.loads, stored_three.ok("ps", "-a", "--format", "json").splitlines())
     assert set(web) >= set(
         "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Ports RunningFor Size State Status".split()
     )
     assert (web["State"], web["Networks"], web["Labels"], web["LocalVolumes"]) == ("running", "bridge", "tier=web", "0")
     assert (new["State"], new["Mounts"], new["Labels"], new["LocalVolumes"]) == ("created", "data", "tier=db,x=1", "1")
-    assert three.ok("ps", "--format", 'table {{.Names}}\t{{.Label "tier"}}') == "NAMES     tier\nweb       web\n"
-    done = three.veloci("ps", "--format", "{{.Nope}}")
+    assert stored_three.ok("ps", "--format", 'table {{.Names}}\t{{.Label "tier"}}') == "NAMES     tier\nweb       web\n"
+    done = stored_three.veloci("ps", "--format", "{{.Nope}}")
     assert (done.returncode, done.stdout) == (1, "")
 
 
@@ -153,20 +155,20 @@ def test_a_filter_that_is_none_is_refused(box, filter, error):
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (status, "", error)
 
 
-def test_an_id_is_matched_in_part(three):
-    id = three.show("old", "{{.Id}}")
-    assert three.ok(*NAMES, "--filter", f"id={id[:10]}") == "old\n"
+def test_an_id_is_matched_in_part(stored_three):
+    id = stored_three.show("old", "{{.Id}}")
+    assert stored_three.ok(*NAMES, "--filter", f"id={id[:10]}") == "old\n"
 
 
-@pytest.mark.parametrize("text", ["{", '{"id": 5}', "", "[]"])
-def test_a_damaged_container_is_told_of_and_the_others_are_listed(three, text):
+def test_a_damaged_container_is_told_of_and_the_others_are_listed(three):
     id = three.show("old", "{{.Id}}")
-    (three.path / "data/containers" / id / "container.json").write_text(text)
-    done = three.veloci(*NAMES)
-    assert (done.returncode, done.stdout) == (0, "web\nnew\n")
-    told, hint = done.stderr.splitlines()
-    assert told.startswith(f"veloci: {three.path}/data/containers/{id}/container.json: the file is damaged: ")
-    assert hint == f"  try: veloci rm -f {id[:12]}"
+    for text in ("{", '{"id": 5}', "", "[]"):
+        (three.path / "data/containers" / id / "container.json").write_text(text)
+        done = three.veloci(*NAMES)
+        assert (done.returncode, done.stdout) == (0, "web\nnew\n")
+        told, hint = done.stderr.splitlines()
+        assert told.startswith(f"veloci: {three.path}/data/containers/{id}/container.json: the file is damaged: ")
+        assert hint == f"  try: veloci rm -f {id[:12]}"
     assert three.veloci("rm", "-f", id[:12]).returncode == 0
     assert three.veloci(*NAMES).stderr == ""
 
@@ -180,9 +182,9 @@ def test_what_runs_is_found_without_reading_what_does_not(three):
     three.ok("rm", "-f", id[:12])
 
 
-def test_times_are_told_as_docker_does(three):
+def test_times_are_told_as_docker_does(stored_three):
     time.sleep(1.1)
-    created, status = three.ok("ps", "--format", "{{.RunningFor}}|{{.Status}}").strip().split("|")
-    assert created in ("1 second ago", "2 seconds ago", "3 seconds ago", "4 seconds ago", "5 seconds ago")
+    created, status = stored_three.ok("ps", "--format", "{{.RunningFor}}|{{.Status}}").strip().split("|")
+    number, unit = created.split(" ", 1)
+    assert (number.isdigit(), unit) in ((True, "seconds ago"), (True, "second ago"), (False, "a minute ago"))
     assert status.startswith("Up ")
-    assert "second" in status

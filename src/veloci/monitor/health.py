@@ -90,7 +90,7 @@ class Prober:
             return False
         if self._pid > 0:
             self._late = True
-            pidfd_send_signal(self._process, SIGKILL)
+            self._kill()
             return False
         self._began = time_ns()
         self._output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -130,11 +130,19 @@ class Prober:
     def end(self) -> None:
         """The container has ended; as docker says it, it is unhealthy then."""
         if self._pid > 0:
-            pidfd_send_signal(self._process, SIGKILL)
+            self._kill()
             os.waitpid(self._pid, 0)
             self._close()
         self.status = "unhealthy"
         self._write()
+
+    def _kill(self) -> None:
+        """End a look with all that it started, which is of its session."""
+        pidfd_send_signal(self._process, SIGKILL)
+        try:
+            os.killpg(self._pid, SIGKILL)  # our child, not waited for yet: the number is still its own
+        except ProcessLookupError:
+            return
 
     def _done(self, code: int, text: str) -> bool:
         now, age = time_ns(), monotonic() - self._born
