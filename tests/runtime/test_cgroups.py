@@ -93,6 +93,7 @@ def test_one_container_is_counted_in_every_hierarchy_and_leaves_none(either):
     assert either.traces() == []
 
 
+@V1
 @pytest.mark.parametrize("path", ["/veloci-test/deep/{id}", "veloci-test-{id}"])
 def test_a_group_is_where_the_path_says(either, path):
     path = path.format(id=either.id)
@@ -254,6 +255,68 @@ def test_kill_of_all_reaches_every_process(runtime):
     assert json.loads(runtime("ps", "-f", "json", runtime.id).stdout) == []
 
 
+V2 = pytest.mark.skipif(not (CGROUP / "cgroup.controllers").exists(), reason="version 2 is not alone on this host")
+V2_FILES = [
+    ({"memory": {"limit": 32 * MIB}}, "memory.max", [str(32 * MIB)]),
+    ({"memory": {"limit": 32 * MIB, "swap": 48 * MIB}}, "memory.swap.max", [str(16 * MIB)]),
+    ({"memory": {"limit": 32 * MIB, "swap": -1}}, "memory.swap.max", ["max"]),
+    ({"memory": {"reservation": 8 * MIB}}, "memory.low", [str(8 * MIB)]),
+    ({"cpu": {"shares": 512}}, "cpu.weight", ["20"]),
+    ({"cpu": {"quota": 20000, "period": 50000}}, "cpu.max", ["20000", "50000"]),
+    ({"cpu": {"quota": 20000}}, "cpu.max", ["20000", "100000"]),
+    ({"cpu": {"cpus": "0", "mems": "0"}}, "cpuset.cpus", ["0"]),
+    ({"pids": {"limit": 33}}, "pids.max", ["33"]),
+    ({"pids": {"limit": -1}}, "pids.max", ["max"]),
+    ({"unified": {"memory.high": "1048576"}}, "memory.high", ["1048576"]),
+]
+
+
+@V2
+@pytest.mark.parametrize(("wanted", "file", "value"), V2_FILES, ids=[case[1] for case in V2_FILES])
+def test_limits_are_files_of_version_2(either, wanted, file, value):
+    either.created("true", change=resources(**wanted))
+    assert read(either, "", file) == value
+
+
+@V2
+def test_limits_are_updated_in_version_2(either):
+    either.detached("sleep", "100", change=resources(cpu={"quota": 20000, "period": 50000}))
+    for words, file, value in (
+        (["--memory", "33554432"], "memory.max", ["33554432"]),
+        (["--cpu-quota", "30000"], "cpu.max", ["30000", "50000"]),
+        (["--pids-limit", "9"], "pids.max", ["9"]),
+        (["--cpu-share", "512"], "cpu.weight", ["20"]),
+        (["--cpuset-cpus", "0"], "cpuset.cpus", ["0"]),
+    ):
+        done = either("update", *words, either.id)
+        assert done.returncode == 0, done.stderr
+        assert read(either, "", file) == value, words
+
+
+@V2
+def test_reads_are_throttled_in_version_2(either):
+    device = next(
+        line.split()[2] for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4] == "/"
+    )
+    major, minor = map(int, device.split(":"))
+    throttle = {"major": major, "minor": minor, "rate": 1000000}
+    either.created("true", change=resources(blockIO={"throttleReadBpsDevice": [throttle]}))
+    assert "rbps=1000000" in read(either, "", "io.max")
+
+
+@V2
+@pytest.mark.parametrize(
+    ("wanted", "file", "value"),
+    [
+        ({"cpu": {"idle": 1}}, "cpu.idle", ["1"]),
+        ({"cpu": {"quota": 50000, "burst": 20000}}, "cpu.max.burst", ["20000"]),
+    ],
+)
+def test_limits_of_version_2_that_runc_1_1_does_not_know(runtime, wanted, file, value):
+    runtime.created("true", change=resources(**wanted))
+    assert read(runtime, "", file) == value
+
+
 # --- version 2 -----------------------------------------------------------------------------------
 
 UNIFIED = 'umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup /sys/fs/cgroup && "$@"'
@@ -283,7 +346,7 @@ def test_version_2_alone_holds_freezes_and_kills(runtime):
         f"{it} resume {runtime.id}; cat /sys/fs/cgroup/{runtime.id}/cgroup.freeze; {it} exec {runtime.id} grep 0:: /proc/self/cgroup;"
         f"{it} delete --force {runtime.id}; ls -d /sys/fs/cgroup/{runtime.id}"
     )
-    done = unified(runtime, "sleep", "100", then=then)
+    done = unified(runtime, "sleep", "100", change=lambda c: c["linux"].update(cgroupsPath=f"/{runtime.id}"), then=then)
     assert done.stdout.split() == ["1", "1", "0", f"0::/{runtime.id}"], done.stderr
     assert "No such file" in done.stderr
     assert runtime.traces() == []

@@ -163,6 +163,22 @@ def test_what_cannot_be_is_refused_by_name(runtime, words, message):
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, f"veloci-runtime: {message}")
 
 
+@pytest.mark.needs("runc")
+def test_features_are_at_least_runcs(runtime):
+    ours = json.loads(runtime("features").stdout)
+    theirs = json.loads(subprocess.run(["runc", "features"], capture_output=True, check=True).stdout)
+    assert (ours["ociVersionMin"], ours["ociVersionMax"]) == ("1.0.0", "1.3.0")
+    assert set(ours["hooks"]) == set(theirs["hooks"])
+    assert set(theirs["mountOptions"]) - set(ours["mountOptions"]) == {"noacl", "iversion"}  # a file system's own
+    for name in ("namespaces", "capabilities"):
+        assert set(theirs["linux"][name]) <= set(ours["linux"][name])
+    for name in ("actions", "operators", "archs"):
+        assert set(theirs["linux"]["seccomp"][name]) <= set(ours["linux"]["seccomp"][name])
+    assert ours["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True}
+    assert ours["linux"]["netDevices"] == ours["linux"]["mountExtensions"]["idmap"] == {"enabled": True}
+    assert "MPOL_BIND" in ours["linux"]["memoryPolicy"]["modes"]
+
+
 def test_debug_tells_what_is_called(runtime, tmp_path):
     log = tmp_path / "log"
     runtime("--debug", "--log", str(log), "--log-format", "json", "list", "-q")

@@ -255,6 +255,7 @@ def test_a_mapped_mount_takes_the_containers_mapping(mapped, tmp_path, owned):
     assert "Read-only file system" in done.stderr
 
 
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 3), reason="this kernel maps no tmpfs")
 @pytest.mark.needs("unshare")
 @pytest.mark.parametrize(("option", "owner"), [("ridmap", "1000"), ("idmap", "0")])
 def test_a_mapping_reaches_the_mounts_below_on_demand(runtime, tmp_path, option, owner):

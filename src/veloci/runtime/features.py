@@ -5,6 +5,7 @@ from __future__ import annotations
 from veloci.kernel import caps
 from veloci.kernel.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 from veloci.runtime import mounts
+from veloci.runtime.identity import MEMORY_FLAGS, MEMORY_MODES
 from veloci.runtime.plan import CLONE
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ def features() -> dict[str, Any]:
     """The features document as plain values."""
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.0",
+        "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"]),
         "linux": {
@@ -34,6 +35,8 @@ def features() -> dict[str, Any]:
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
+            "memoryPolicy": {"modes": list(MEMORY_MODES), "flags": list(MEMORY_FLAGS)},
+            "netDevices": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
     }

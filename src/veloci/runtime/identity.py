@@ -37,11 +37,11 @@ _SCHED_FLAGS = {
     }.items()
 }
 _IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-_MEMORY_MODES = {
+MEMORY_MODES = {
     f"MPOL_{name}": number
     for number, name in enumerate("DEFAULT PREFERRED BIND INTERLEAVE LOCAL PREFERRED_MANY WEIGHTED_INTERLEAVE".split())
 }
-_MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
+MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
 _DOMAINS = {"LINUX": 0, "LINUX32": 8}
 _PROCESSORS = 8192  # the most that a kernel is built for: CONFIG_NR_CPUS
 _LARGEST_ID = 2**32 - 2  # 2**32 - 1 means "no change" to setresuid(2)
@@ -114,9 +114,9 @@ def check_text(value: object, where: str) -> None:
 def memory_policy(policy: MemoryPolicy) -> Step:
     """The step that sets on which nodes memory is taken. Raises InvalidInput."""
     at = "$.linux.memoryPolicy"
-    mode = _named(policy.mode, _MEMORY_MODES, f"{at}.mode")
+    mode = _named(policy.mode, MEMORY_MODES, f"{at}.mode")
     for index, flag in enumerate(policy.flags):
-        mode |= _named(flag, _MEMORY_FLAGS, f"{at}.flags[{index}]")
+        mode |= _named(flag, MEMORY_FLAGS, f"{at}.flags[{index}]")
     nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
     return "memory_policy", at, {"mode": mode, "nodes": sum(1 << node for node in nodes)}
 

@@ -47,7 +47,7 @@ PROPAGATION = {
     "runbindable": m.MS_UNBINDABLE | m.MS_REC,
 }
 _SUPERBLOCK = ("sync", "dirsync", "mand", "lazytime")  # the VFS takes these for any filesystem
-_DEFAULTS = ("defaults", "async", "nomand", "nolazytime", "loud", "silent", "noiversion", "nodirsync")
+_DEFAULTS = ("defaults", "acl", "async", "nomand", "nolazytime", "loud", "silent", "noiversion", "nodirsync")
 _MAPPED = {"idmap", "ridmap"}
 OPTIONS = sorted({*_ATTRIBUTES, *(f"r{name}" for name in _ATTRIBUTES), *PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})
 

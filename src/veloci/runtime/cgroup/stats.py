@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _MAX = 2**64 - 1  # what runc says for "max"
 _TICK = 10**9 // os.sysconf("SC_CLK_TCK")
+_CPUSET = (
+    "cpu_exclusive mem_hardwall mem_exclusive memory_migrate memory_spread_page memory_spread_slab "
+    "memory_pressure sched_load_balance sched_relax_domain_level"
+).split()
 _OPERATIONS = ("Read", "Write")
 _IO_STAT = {"ioServiceBytesRecursive": ("rbytes", "wbytes"), "ioServicedRecursive": ("rios", "wios")}
 
@@ -26,7 +30,9 @@ def stats(group: Group) -> dict[str, Any]:
     if group.unified:
         directory = group.places[""]
         read(directory, "cgroup.procs")
-        return {"cpu": _cpu2(directory), "memory": _memory2(directory), "pids": _pids(directory), **_rest2(directory)}
+        cpuset = dict.fromkeys(_CPUSET, 0)  # as runc says where there is nothing to say
+        known = {"cpu": _cpu2(directory), "cpuset": cpuset, "memory": _memory2(directory), "pids": _pids(directory)}
+        return {**known, **_rest2(directory)}
     found = {name: directory for names, directory in group.places.items() for name in names.split(",")}
     read(next(iter(group.places.values())), "cgroup.procs")
     return {
@@ -101,10 +107,7 @@ def _cpuset(directory: str) -> dict[str, Any]:
             found[name] = _list(read(directory, f"cpuset.{name}"))
         except OSError:
             found[name] = []
-    for name in (
-        "cpu_exclusive mem_hardwall mem_exclusive memory_migrate memory_spread_page memory_spread_slab "
-        "memory_pressure sched_load_balance sched_relax_domain_level"
-    ).split():
+    for name in _CPUSET:
         found[name] = _number(directory, f"cpuset.{name}")
     return found
 
@@ -144,7 +147,8 @@ def _memory2(directory: str) -> dict[str, Any]:
     }
     swap = {"limit": _number(directory, "memory.swap.max"), "usage": _number(directory, "memory.swap.current")}
     swap |= {"max": _number(directory, "memory.swap.peak"), "failcnt": 0}
-    return {"usage": usage, "swap": swap, "raw": raw} if raw else {}
+    none = {"limit": 0, "failcnt": 0}  # version 1's, which runc tells all the same
+    return {"usage": usage, "swap": swap, "kernel": none, "kernelTCP": none, "raw": raw} if raw else {}
 
 
 def _pids(directory: str) -> dict[str, Any]:
