@@ -8,12 +8,12 @@ mounts the snapshot in a mount namespace that only it has. When the build dies, 
 from __future__ import annotations
 
 import os
-import sys
 from _signal import SIGTERM
 from _thread import allocate_lock
 from contextlib import suppress
 
 from veloci.errors import VelociError
+from veloci.kernel import interpreter
 from veloci.spec.document import Document, Json, dumps, loads
 
 TYPE_CHECKING = False
@@ -103,10 +103,12 @@ def step(
     os.lseek(file, 0, os.SEEK_SET)
     answer, answered = os.pipe2(os.O_CLOEXEC)
     printed, printing = os.pipe2(os.O_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    theirs = {null: 0, file: TASK, answered: ANSWER, printing: OUTPUT}
     try:
-        pid = _spawned({file: TASK, answered: ANSWER, printing: OUTPUT})
+        pid = interpreter.started("veloci.engine.build_step", descriptors=theirs)
     finally:
-        for descriptor in (file, answered, printing):
+        for descriptor in theirs:
             os.close(descriptor)
     running.add(pid)
     try:
@@ -127,18 +129,6 @@ def step(
     if "message" in found:
         raise VelociError(found["message"], hint=found["hint"])
     return int(found["status"])
-
-
-def _spawned(wanted: dict[int, int]) -> int:
-    """The child, with its descriptors at their places, and nothing on standard input."""
-    places = [path for path in sys.path if path]
-    code = f"import sys; sys.path[:0] = {places!r}; from veloci.engine.build_step import main; main()"
-    high = max(wanted) + 1  # through numbers that none of them has, since 3 may be one of ours
-    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, high + to) for fd, to in wanted.items()]
-    actions += [(os.POSIX_SPAWN_DUP2, high + to, to) for to in wanted.values()]
-    actions += [(os.POSIX_SPAWN_CLOSE, high + to) for to in wanted.values()]
-    return os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", code], os.environ, file_actions=actions)
 
 
 def main() -> NoReturn:

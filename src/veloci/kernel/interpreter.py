@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def started(module: str, *arguments: str, descriptors: Mapping[int, int]) -> int:
     """Start `python -I -S` that calls `module`'s `main(*arguments)`. Returns its PID, a child of ours.
 
-    descriptors: one of ours -> its number over there; it has no others. posix_spawn(3) neither copies this process's
-    memory nor runs any of its code. Raises OSError.
+    descriptors: one of ours -> its number over there; 0 to 2 are ours unless they are given. posix_spawn(3) neither
+    copies this process's memory nor runs any of its code. Raises OSError.
     """
     places = [path for path in sys.path if path]
     code = f"import sys; sys.path[:0] = {places!r}; from {module} import main; main(*{arguments!r})"
