@@ -126,6 +126,17 @@ def test_insecure_in_the_configuration_is_overruled_by_an_explicit_verify(nobody
             whole(repository(server.address, tls_verify=True))
 
 
+@pytest.mark.needs("openssl")
+def test_a_registry_that_speaks_tls_is_not_spoken_to_without(tls, tmp_path):
+    """One that ends the connection after the handshake, for want of our certificate or for no reason, is not plain."""
+    trusting(tmp_path / "certs", tls)
+    with Scripted(lambda request: request.cut(), tls / "server.pem") as server:
+        with pytest.raises(Unavailable, match="was cut"):
+            repository(server.address, cert_dir=str(tmp_path / "certs")).manifest()
+        with pytest.raises(Unavailable, match="was cut"):
+            repository(server.address, tls_verify=False).manifest()
+
+
 # -- proxies
 
 

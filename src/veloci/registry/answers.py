@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ssl import SSLEOFError
 from urllib.parse import urljoin, urlsplit
 
 from urllib3.exceptions import (
@@ -18,6 +19,7 @@ from urllib3.exceptions import (
 
 from veloci.errors import Denied, InvalidInput, Unavailable, VelociError
 from veloci.registry import protocol
+from veloci.registry.connections import Handshake
 from veloci.registry.inner import is_inner
 
 TYPE_CHECKING = False
@@ -93,8 +95,7 @@ def passing(error: HTTPError) -> bool:
 
 def is_plain(error: HTTPError) -> bool:
     """Whether a try by TLS failed as it does where plain HTTP is spoken; a bad certificate is no such failure."""
-    text = str(error)
-    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" not in text and "ALERT" not in text
+    return isinstance(error, SSLError) and bool(error.args) and isinstance(error.args[0], Handshake)
 
 
 def gone(error: HTTPError) -> bool:
@@ -111,8 +112,9 @@ def unreachable(error: HTTPError, host: str, where: str = "") -> VelociError:
             f"cannot reach {host} by its proxy: {reason.lower()}", where=where, hint="check HTTP_PROXY and HTTPS_PROXY"
         )
     if isinstance(error, SSLError):
-        known = getattr(error.args[0], "verify_message", "") or getattr(error.args[0], "reason", "")
-        reason = str(known or error).lower().replace("_", " ")
+        cause = error.args[0] if error.args else error
+        known = getattr(cause, "verify_message", "") or getattr(cause, "reason", "")
+        reason = "it was cut" if isinstance(cause, SSLEOFError) else str(known or error).lower().replace("_", " ")
         hint = "use a trusted certificate, or --tls-verify=false if you trust the network"
         if is_plain(error):
             hint = "does it speak TLS? --tls-verify=false tries plain HTTP too"

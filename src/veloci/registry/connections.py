@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from http.client import HTTPResponse
 from io import BufferedReader, RawIOBase
-from ssl import SSLError
+from ssl import SSLCertVerificationError, SSLEOFError, SSLError
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -167,15 +167,25 @@ class _Connection(HTTPConnection):
     response_class = _Response
 
 
+class Handshake(SSLError):
+    """TLS did not come about, as where plain HTTP is spoken; not for a certificate's sake."""
+
+
 class _TlsConnection(HTTPSConnection):
     response_class = _Response
 
     def connect(self) -> None:
-        """Connect; a handshake that is cut or not answered is TLS's failure, as where plain HTTP is spoken."""
+        """Connect. Raises Handshake if the other side does not speak TLS."""
         try:
             super().connect()
-        except (ConnectionError, TimeoutError) as error:
-            raise SSLError(1, "the handshake was cut") from error
+        except (ConnectionError, TimeoutError, SSLEOFError) as error:
+            raise Handshake(1, "the handshake was cut") from error
+        except SSLCertVerificationError:
+            raise
+        except SSLError as error:
+            if "ALERT" in str(error):  # TLS's own words
+                raise
+            raise Handshake(1, str(error.reason or error)) from error
 
 
 class _Guarded(HTTPConnection):
