@@ -140,3 +140,50 @@ def test_an_unknown_container_has_none(box):
         "",
         "veloci: no such container: nobody\n  try: veloci ps -a\n",
     )
+
+
+def test_the_log_is_as_large_as_it_may_be(box):
+    writes = 'x=$(printf %1000d 7); seq 1 200 | while read n; do echo $n "$x"; done'
+    ran(box, writes, "--log-opt", "max-size=50k", "--log-opt", "max-file=2")
+    files = sorted((box.path / "data/containers" / box.show("it", "{{.Id}}")).glob("log*"))
+    assert [file.name for file in files] == ["log", "log.1"]
+    assert sum(file.stat().st_size for file in files) <= 100 << 10
+    assert box.ok("logs", "it").split()[-2] == "200"
+    assert (
+        box.show("it", "{{json .HostConfig.LogConfig}}")
+        == '{"Type":"json-file","Config":{"max-size":"50k","max-file":"2"}}'
+    )
+
+
+def test_labels_and_variables_stand_with_each_line_on_demand(box):
+    ran(
+        box,
+        "echo one",
+        "-l",
+        "tier=web",
+        "-e",
+        "A=1",
+        "-e",
+        "B=2",
+        "--log-opt",
+        "labels=tier,none",
+        "--log-opt",
+        "env=A",
+    )
+    assert box.ok("logs", "--details", "it") == "A=1,tier=web one\n"
+    assert box.ok("logs", "it") == "one\n"
+
+
+def test_nothing_is_kept_where_that_is_asked_for(box):
+    done = box.veloci("run", "--name", "it", "--log-driver", "none", "--network", "none", "bb", "echo", "seen")
+    assert (done.returncode, done.stdout) == (0, "seen\n")
+    done = box.veloci("logs", "it")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "veloci: the container's log driver keeps nothing")
+    for words, error in (
+        (("--log-driver", "syslog"), "veloci: --log-driver: no log driver 'syslog'"),
+        (("--log-opt", "colour=red"), "veloci: --log-opt: unknown log opt 'colour' for json-file log driver"),
+        (("--log-opt", "max-file=0"), "veloci: --log-opt max-file: '0' is not a number of files"),
+        (("--log-opt", "max-size=big"), "veloci: --log-opt max-size: 'big' is not a size"),
+    ):
+        done = box.veloci("run", *words, "bb", "true")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (125, error)

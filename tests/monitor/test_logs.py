@@ -16,7 +16,7 @@ def path(tmp_path):
 def entries(path, **options):
     reader = Reader(path, **options)
     try:
-        return [(stream, text) for _, stream, text in reader.entries()]
+        return [(stream, text) for _, stream, text, _ in reader.entries()]
     finally:
         reader.close()
 
@@ -86,7 +86,7 @@ def test_a_reader_follows_through_rotations(path):
     reader, seen = Reader(path), []
     for number in range(60):
         log.write("stdout", b"%d\n" % number)
-        seen += [int(text) for _, _, text in reader.entries()]
+        seen += [int(text) for _, _, text, _ in reader.entries()]
     assert seen == list(range(60))
     reader.close()
     log.close()

@@ -7,6 +7,7 @@ from time import sleep, time_ns
 
 from veloci.cli.moments import nanoseconds
 from veloci.engine.engine import Engine
+from veloci.errors import Unsupported
 from veloci.monitor.logs import Reader, timestamp
 from veloci.monitor.state import LIVE
 
@@ -35,6 +36,8 @@ def logs(
     """
     records = Engine().containers.records
     id = records.find(container)
+    if (records.load(id).log or {}).get("Type") == "none":
+        raise Unsupported("the container's log driver keeps nothing", hint="run it without --log-driver none")
     begin = timestamp(nanoseconds(since, "--since")) if since else ""
     end = nanoseconds(until, "--until") if until else 0
     last = timestamp(end) if end else "9"
@@ -42,10 +45,11 @@ def logs(
     try:
         while True:
             ended = not follow or records.current(id).status not in LIVE or (end and time_ns() > end)
-            for time, stream, text in reader.entries():
+            for time, stream, text, attributes in reader.entries():
                 if begin <= time <= last:
                     out = sys.stderr if stream == "stderr" else sys.stdout
-                    out.write((f"{time} " if timestamps else "") + (" " if details else "") + text)
+                    more = ",".join(f"{key}={value}" for key, value in attributes.items())
+                    out.write((f"{time} " if timestamps else "") + (f"{more} " if details else "") + text)
             sys.stdout.flush()
             sys.stderr.flush()
             if ended:

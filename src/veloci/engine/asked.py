@@ -102,6 +102,25 @@ def joined(wanted: RunOptions) -> dict[str, str]:
     return found
 
 
+def logging(wanted: RunOptions) -> dict[str, Any]:
+    """What the log options say, as docker's LogConfig. Raises InvalidInput, Unsupported."""
+    if wanted.log_driver not in ("json-file", "none"):
+        raise Unsupported(f"no log driver {wanted.log_driver!r}", where="--log-driver", hint="json-file, or none")
+    found = dict(values.annotation(text, "--log-opt") for text in wanted.log_opt)
+    for key, text in found.items():
+        if wanted.log_driver == "none" or key not in ("max-size", "max-file", "labels", "env"):
+            raise InvalidInput(
+                f"unknown log opt {key!r} for {wanted.log_driver} log driver",
+                where="--log-opt",
+                hint="max-size, max-file, labels, env",
+            )
+        if key == "max-size":
+            values.size(text, "--log-opt max-size")
+        if key == "max-file" and (not text.isdecimal() or int(text) < 1):
+            raise InvalidInput(f"{text!r} is not a number of files", where="--log-opt max-file")
+    return {"Type": wanted.log_driver, "Config": found}
+
+
 def healthcheck(wanted: RunOptions) -> dict[str, Any]:
     """What the health options say, in the shape of docker's Healthcheck; {} for nothing. Raises InvalidInput."""
     from veloci.spec.duration import parse

@@ -112,7 +112,7 @@ class Container:
 
         reader = Reader(f"{self._engine.containers.records.data(self.id)}/log", tail=None)
         try:
-            return "".join(text for _, _, text in reader.entries())
+            return "".join(text for _, _, text, _ in reader.entries())
         finally:
             reader.close()
 

@@ -6,7 +6,7 @@ import os
 from time import monotonic, sleep
 
 from veloci.engine import host_files
-from veloci.engine.description import asked_health
+from veloci.engine.description import asked_health, asked_log
 from veloci.engine.record import Record, Records, has_names
 from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.monitor import session, spawn, state
@@ -112,6 +112,7 @@ class Containers:
                 columns=size[1],
                 restart=record.restart,
                 health=asked_health(record),
+                **asked_log(record),
             )
             self.announce(record)
             self._spawn(task, root, lock, pair)

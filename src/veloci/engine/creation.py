@@ -59,7 +59,7 @@ class Creation:
         if "ipc" in self.joined:
             self._shareable(self.joined["ipc"])
         self.options, self._command = asked.bundled(wanted, command), command
-        self._health = asked.healthcheck(wanted)
+        self._health, self._log = asked.healthcheck(wanted), asked.logging(wanted)
         self.named = asked.named_devices(wanted)
         if wanted.stop_signal:
             signal_number(wanted.stop_signal, "--stop-signal")
@@ -202,6 +202,7 @@ class Creation:
             dns_options=wanted.dns_option,
             command=tuple(args[2:] if self.options.init else args),
             exposed=tuple(exposed),
+            log=self._log,
             config=asked_config(image, self.options, command=self._command, health=self._health),
             host_config=asked_for(wanted, self.options),
         )

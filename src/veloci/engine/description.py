@@ -50,6 +50,29 @@ def asked_health(record: Record) -> Json | None:
     return {**check, "Shell": config.get("Shell")} if check and check.get("Test") else None
 
 
+def asked_log(record: Record) -> Json:
+    """How a container's log is kept: the fields of the monitor's task that begin with `log`."""
+    log = record.log or {}
+    options = log.get("Config") or {}
+    if log.get("Type") == "none":
+        return {"log": False}
+    from veloci.bundle import values
+
+    found: Json = {}
+    if options.get("max-size"):
+        found["log_size"] = values.size(options["max-size"], "max-size")
+    if options.get("max-file"):
+        found["log_files"] = int(options["max-file"])
+    environment = dict(entry.partition("=")[::2] for entry in (record.config or {}).get("Env") or ())
+    attributes = {
+        key: known[key]
+        for option, known in (("labels", record.labels), ("env", environment))
+        for key in options.get(option, "").split(",")
+        if key in known
+    }
+    return {**found, **({"log_attributes": dict(sorted(attributes.items()))} if attributes else {})}
+
+
 def described(engine: Engine, record: Record) -> Json:
     """The whole of `docker inspect`; times in RFC 3339, UTC."""
     records = engine.containers.records
@@ -155,6 +178,7 @@ def _host_config(record: Record, config: Json) -> Json:
         **asked,
         "CapAdd": _capabilities(asked.get("CapAdd")),
         "CapDrop": _capabilities(asked.get("CapDrop")),
+        "LogConfig": record.log or _HOST_CONFIG["LogConfig"],
         "NetworkMode": record.network,
         "PortBindings": bindings,
         "RestartPolicy": {"Name": record.restart.policy, "MaximumRetryCount": record.restart.maximum},

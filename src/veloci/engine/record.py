@@ -69,6 +69,7 @@ class Record(Document):
     dns_options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()  # entrypoint and arguments together
     exposed: tuple[str, ...] = ()  # 80/tcp
+    log: Json = None  # docker's LogConfig
     config: Json = None  # description.asked_config, for `inspect`
     host_config: Json = None  # what was asked for, for `inspect`
 

@@ -86,6 +86,8 @@ class RunOptions(Document):
     --health-start-period TIME  how long it may take to start: failures do not count (0s)
     --health-start-interval TIME  between two looks meanwhile (5s)
     --no-healthcheck           do not ask, whatever the image says
+    --log-driver DRIVER        json-file, or none: what it writes is not kept
+    --log-opt KEY=VALUE        max-size=10m, max-file=3 (the newest are kept), labels=A,B, env=A,B (for logs --details)
     --stop-signal SIGNAL       what stop sends
     --stop-timeout SECONDS     how long stop waits
     --restart POLICY           no, always, unless-stopped, on-failure[:n]
@@ -172,6 +174,8 @@ class RunOptions(Document):
     health_start_period: str = ""
     health_start_interval: str = ""
     no_healthcheck: bool = False
+    log_driver: str = "json-file"
+    log_opt: tuple[str, ...] = ()
     pull: str = "missing"
     platform: str = ""
     runtime: str = "veloci"

@@ -11,7 +11,7 @@ import os
 from _json import encode_basestring
 from time import gmtime, time_ns
 
-from veloci.spec.document import loads
+from veloci.spec.document import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,17 @@ MAX_SIZE, MAX_FILES = 10 << 20, 3  # unless told otherwise: docker's default, no
 class Log:
     """The writing end. max_size: bytes of one file; max_files: how many, the rotated ones included."""
 
-    def __init__(self, path: str, *, max_size: int = MAX_SIZE, max_files: int = MAX_FILES) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_size: int = MAX_SIZE,
+        max_files: int = MAX_FILES,
+        attributes: dict[str, str] | None = None,
+    ) -> None:
+        """attributes: stand with every entry, for `logs --details`."""
         self.path, self.max_size, self.max_files = path, max_size, max_files
+        self._attributes = f',"attrs":{dumps(attributes).decode()}' if attributes else ""
         self._partial = {"stdout": b"", "stderr": b""}
         self._open()
 
@@ -60,7 +69,7 @@ class Log:
         self._size = os.fstat(self._file).st_size
 
     def _append(self, stream: str, pieces: list[bytes]) -> None:
-        end = f',"stream":"{stream}","time":"{timestamp(time_ns())}"}}\n'
+        end = f',"stream":"{stream}"{self._attributes},"time":"{timestamp(time_ns())}"}}\n'
         data = "".join(
             [f'{{"log":{encode_basestring(piece.decode(errors="replace"))}{end}' for piece in pieces]
         ).encode()
@@ -107,15 +116,15 @@ class Reader:
         self._files = self._open()  # descriptors, the oldest first; the last is, or was, the one that grows
         self._skip = 0 if tail is None else max(sum(map(_count, self._files)) - tail, 0)
 
-    def entries(self) -> Iterator[tuple[str, str, str]]:
-        """Time, stream and text of each entry that is there now and was not given yet."""
+    def entries(self) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+        """Time, stream, text and attributes of each entry that is there now and was not given yet."""
         for line in self.lines():
             if self._skip:
                 self._skip -= 1
                 continue
             try:
                 entry = loads(line)
-                yield entry["time"], entry["stream"], entry["log"]
+                yield entry["time"], entry["stream"], entry["log"], entry.get("attrs") or {}
             except (ValueError, KeyError, TypeError):  # half a line, of a machine that lost its power
                 continue
 

@@ -47,7 +47,8 @@ class Monitor:
             self.clients.welcome(first, output=True)
         self.streams = Streams(self.poll, self._written)
         self.runtime = runtimes.named(task.runtime, task.run_root, task.run, networked=task.lease is not None)
-        self.log = Log(f"{task.data}/log") if task.log else None
+        bounds = {"max_size": task.log_size, "max_files": task.log_files}
+        self.log = Log(f"{task.data}/log", attributes=task.log_attributes, **bounds) if task.log else None
         self.pid = self.pidfd = -1
         self.by_hand = False
         self.holding: list[socket] = []

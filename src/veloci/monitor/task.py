@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.monitor.logs import MAX_FILES, MAX_SIZE
 from veloci.monitor.policy import Restart
 from veloci.spec.document import Document, Json
 
@@ -24,4 +25,7 @@ class Task(Document):
     columns: int = 0
     restart: Restart = Restart()
     log: bool = True
+    log_size: int = MAX_SIZE  # bytes of one file
+    log_files: int = MAX_FILES
+    log_attributes: Json = None  # what stands with every entry
     health: Json = None  # a Healthcheck in docker's shape, with the image's Shell beside
