@@ -102,7 +102,8 @@ class _Entering:
         birth, files = (-1, []) if self.process.exec_cpu_affinity else self.group.doors()
         if files:
             self.joins = True
-            plan["steps"].insert(0, ("group", "", {"files": files}))
+            place = next(index for index, (doing, _, _) in enumerate(plan["steps"]) if doing == "stdio")
+            plan["steps"].insert(place, ("group", "", {"files": files}))
         name = "process"
         try:
             return launch(

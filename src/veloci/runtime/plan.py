@@ -118,9 +118,10 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": _propagation(linux)})]
     # The parent makes the cgroup meanwhile: wait for it as late as may be.
     grouped: list[Step] = [("ask", "$.linux.cgroupsPath", {"question": "cgroup"})]
-    files = [f"{directory}/tasks" for name, directory in cgroups.items() if name]
-    if files and not new & p.CLONE_NEWUSER:  # else it may not, and the parent has done it
-        grouped.append(("group", "$.linux.cgroupsPath", {"files": files}))
+    joining = _joining(cgroups, new)
+    early = namespaced or (hooks and (hooks.prestart or hooks.create_runtime or hooks.create_container))
+    if early:
+        grouped += joining
     if namespaced:
         grouped.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
     mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)
@@ -142,7 +143,13 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
         steps.append(("sysctl", "$.linux.sysctl", {"values": _sysctl(linux, new)}))
     steps.append(("directory", "$.process.cwd", {"path": process.cwd}))
     steps.append(("seal", "$.root.readonly", {"readonly": root.readonly}))
-    return steps
+    return steps if early else steps + joining  # as late as may be: until then its limits do not slow this down
+
+
+def _joining(cgroups: Mapping[str, str], new: int) -> list[Step]:
+    """The process's own way into its groups of version 1, unless it may not: then the parent moves it."""
+    files = [f"{directory}/tasks" for name, directory in cgroups.items() if name]
+    return [("group", "$.linux.cgroupsPath", {"files": files})] if files and not new & p.CLONE_NEWUSER else []
 
 
 def _check(config: Config) -> None:
