@@ -396,6 +396,27 @@ def test_one_stages_failure_ends_the_others(context, roots):
     assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"sleep\x006062" in content(p)]
 
 
+def test_a_build_that_waits_for_another_says_so_and_can_be_interrupted(context, roots):
+    text = (
+        BASE
+        + "FROM base AS slow\nRUN echo started; sleep 5\nFROM base AS b\nRUN true\nFROM scratch\nCOPY --from=slow /bin /1\nCOPY --from=b /bin /2\n"
+    )
+    (context / "Dockerfile").write_text(text)
+    command = [sys.executable, "-m", "veloci", "build", "--network=none", str(context)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        assert any(re.search(r"\d\.\d+ started", line) for line in first.stderr)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
+            assert any(line.endswith("another build does this step: waiting for it\n") for line in second.stderr)
+            began = time.monotonic()
+            second.send_signal(signal.SIGINT)
+            rest = second.stderr.read()
+            assert second.wait() == 130, rest
+            assert time.monotonic() - began < 3
+        assert first.stderr.read().splitlines()[-1].endswith("s")
+        assert first.wait() == 0
+    assert left(roots) == []
+
+
 def remains(token, path):
     """What of a killed build's container is left on the host: processes, cgroups, mounts."""
     found = [p for p in Path("/proc").glob("[0-9]*/cmdline") if token.encode() in content(p)]

@@ -95,13 +95,16 @@ class Cache:
         return layer
 
     @contextmanager
-    def making(self, name: str) -> Iterator[None]:
-        """The right to make a result; waits for whoever is at it, here or in another process."""
+    def making(self, name: str, wait: Callable[[], None]) -> Iterator[None]:
+        """The right to make a result; waits for whoever is at it, here or in another process.
+
+        wait: called again and again meanwhile; what it raises ends the waiting.
+        """
         path = f"{self.root}/making/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            flock(file, LOCK_EX)
+            locked(file, LOCK_EX, wait)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(file)):
                     break
@@ -180,6 +183,20 @@ class Cache:
                 continue  # alive, or another build swept it
             finally:
                 os.close(file)
+
+
+def locked(file: int, how: int, wait: Callable[[], None]) -> None:
+    """Lock an open file. wait: called while others have it; when it raises, the file is closed."""
+    while True:
+        try:
+            flock(file, how | LOCK_NB)
+            return
+        except BlockingIOError:
+            try:
+                wait()
+            except BaseException:
+                os.close(file)
+                raise
 
 
 def remove(path: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from typing import TYPE_CHECKING
 
-from veloci.build.cache import key, remove
+from veloci.build.cache import key, locked, remove
 from veloci.spec.document import dumps, loads
 
 if TYPE_CHECKING:
@@ -29,16 +29,18 @@ class CacheMounts:
         self.root = f"{root}/mounts"
 
     @contextmanager
-    def used(self, identity: str, origin: str, sharing: str, fill: Callable[[str], None]) -> Iterator[str]:
+    def used(
+        self, identity: str, origin: str, sharing: str, fill: Callable[[str], None], wait: Callable[[], None]
+    ) -> Iterator[str]:
         """The files' directory, ours as long as the block lasts.
 
         origin: what it starts from, "" for nothing. sharing: shared, private or locked (waits for its turn).
-        fill: makes a new one's directory what it is at first.
+        fill: makes a new one's directory what it is at first. wait: called while others have it; may raise.
         """
         name, number = key("mount", identity, origin), 0
         while True:
             place = f"{self.root}/{name}-{number}" if number else f"{self.root}/{name}"
-            file = self._locked(place, sharing)
+            file = self._locked(place, sharing, wait)
             if file >= 0:
                 break
             number += 1
@@ -49,9 +51,9 @@ class CacheMounts:
         finally:
             os.close(file)
 
-    def _locked(self, place: str, sharing: str) -> int:
+    def _locked(self, place: str, sharing: str, wait: Callable[[], None]) -> int:
         """The locked file of the mount at `place`; -1 if it is private and in use."""
-        how = {"shared": LOCK_SH, "locked": LOCK_EX, "private": LOCK_EX | LOCK_NB}[sharing]
+        how = LOCK_SH if sharing == "shared" else LOCK_EX
         while True:
             os.makedirs(place, 0o700, exist_ok=True)
             try:
@@ -59,7 +61,10 @@ class CacheMounts:
             except FileNotFoundError:
                 continue  # pruned just now
             try:
-                flock(file, how)
+                if sharing == "private":
+                    flock(file, how | LOCK_NB)
+                else:
+                    locked(file, how, wait)
                 if os.path.exists(f"{place}/lock") and os.path.samestat(os.stat(f"{place}/lock"), os.fstat(file)):
                     return file
             except BlockingIOError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from contextlib import contextmanager
-from time import monotonic, time_ns
+from time import monotonic, sleep, time_ns
 from typing import TYPE_CHECKING
 
 from veloci.build.cache import Layer, key
@@ -167,14 +167,13 @@ class Build:
 
     def layer(self, title: str, key: Callable[[Shown], str], make: Callable[[Shown], Layer], *, cached: bool) -> Layer:
         """The step's layer: from the cache if it is there and its blob too, else from `make`. cached: look there."""
-        if self.stopped:
-            raise VelociError("canceled")
+        self._go_on()
         cache = self.parts.cache
         with self.step(title) as shown:
             name = key(shown)
             found = self._cached(name) if cached else None
             if found is None:
-                with cache.making(name):
+                with cache.making(name, self.waiting(shown.number, "another build does this step: waiting for it")):
                     found = self._cached(name) if cached else None  # another one was at it
                     if found is None:
                         found = self.used[name] = make(shown)
@@ -183,6 +182,24 @@ class Build:
             shown.cached = True
             self.used[name] = found
         return found
+
+    def _go_on(self) -> None:
+        """Raises VelociError when another stage has failed, or the user has had enough."""
+        if self.stopped or self.parts.stopped():
+            raise VelociError("canceled")
+
+    def waiting(self, number: int, text: str) -> Callable[[], None]:
+        """What to call while something else is at it: says so once, in step `number`, and waits a little."""
+        said: list[bool] = []
+
+        def wait() -> None:
+            if not said:
+                said.append(True)
+                self.parts.progress.note(number, text)
+            self._go_on()
+            sleep(0.05)
+
+        return wait
 
     def _cached(self, name: str) -> Layer | None:
         found = self.parts.cache.layer(name)

@@ -121,6 +121,7 @@ class Parts:
         image: Callable[[str, Platform | None, Transfers], Image],
         run_step: RunStep,
         agent: Callable[[str, str], AbstractContextManager[None] | None],
+        stopped: Callable[[], bool],
         contexts: Mapping[str, Tree] | None = None,
         elsewhere: Elsewhere | None = None,
         progress: Progress,
@@ -133,11 +134,13 @@ class Parts:
 
         image: an image of that name and platform, from its registry if need be. together: calls a function with
         each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
+        stopped: whether no more is to be done.
         agent: lets a new socket at a path pass on to the SSH agent of an id, None if there is none.
         contexts: trees by the names under which stages and images are looked for. elsewhere: caches to look into.
         """
         self.store, self.snapshots, self.cache, self.context = store, snapshots, cache, context
         self.image, self.run_step, self.progress = image, run_step, progress
+        self.stopped = stopped
         self.contexts, self.elsewhere = contexts or {}, elsewhere
         self.agent, self.mounts, self.downloads = agent, CacheMounts(cache.root), Downloads(cache.root)
         self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together

@@ -122,7 +122,7 @@ class _Process:
         private = f"{self.build.parts.private}/{self.build.token}/{self.name}"
         with ExitStack() as stack:
             stack.callback(remove, private)
-            mounting = Mounting(self.steps, self.step, self.directory, private, stack)
+            mounting = Mounting(self.steps, self.step, number, self.directory, private, stack)
             mounting.add(wanted)
             listed = [*self._host_files(mode), *self._script(args, script), *mounting.listed]
             config = self._config(args, listed, mode, mounting.environment)

@@ -64,13 +64,15 @@ def origin(steps: Steps, step: Instruction, want: Wanted, stack: ExitStack) -> O
 
 
 class Mounting:
-    """The mounts of one step. directory: its own; private: one on a tmpfs, not made yet.
+    """The mounts of one step, which progress calls `number`. directory: its own; private: one on a tmpfs, not made yet.
 
     listed: mounts of config.json. environment: of secrets. views: what the step's process mounts before.
     """
 
-    def __init__(self, steps: Steps, step: Instruction, directory: str, private: str, stack: ExitStack) -> None:
-        self.build, self.step, self.stack = steps.build, step, stack
+    def __init__(
+        self, steps: Steps, step: Instruction, number: int, directory: str, private: str, stack: ExitStack
+    ) -> None:
+        self.build, self.step, self.number, self.stack = steps.build, step, number, stack
         self.directory, self.private = directory, private
         self.listed: list[Json] = []
         self.environment: list[str] = []
@@ -130,7 +132,8 @@ class Mounting:
 
         begins = "" if one is None else key(one.chain, one.path)
         sharing = want.options.get("sharing", "shared")
-        return self.stack.enter_context(self.build.parts.mounts.used(want.identity, begins, sharing, fill))
+        wait = self.build.waiting(self.number, f"waiting for the cache mount {want.target}")
+        return self.stack.enter_context(self.build.parts.mounts.used(want.identity, begins, sharing, fill, wait))
 
     def _secret(self, want: Wanted, index: int) -> None:
         identity = want.options["id"]

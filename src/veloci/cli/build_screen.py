@@ -65,6 +65,11 @@ class Screen(Display):
         """Above the picture."""
         self._console.print(Text(visible(text)))
 
+    def note(self, number: int, text: str) -> None:
+        """As a line of the step."""
+        with self.lock:
+            self.steps[number - 1].kept.append(f"- {visible(text)}")
+
     def goes_on(self, step: Step, text: str) -> None:
         """Nothing: the picture shows the bytes while they move."""
 

@@ -237,6 +237,7 @@ class Builds:
             image=partial(self._image, request),
             run_step=partial(step, engine, running=running),
             agent=partial(_listening, request.ssh),
+            stopped=lambda: running.stopped,
             progress=progress,
             parallel=parallel,
             together=partial(_together, running),
