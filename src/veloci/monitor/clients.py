@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from veloci.monitor.session import Client
 
 
+MOST = 256  # at a time, so that descriptors are left
+
+
 class Clients:
     """The connections on `poll`, and the socket that new ones come to."""
 
@@ -41,8 +44,10 @@ class Clients:
         """What the client at `descriptor` says; b"" when it has gone. None: nothing to obey."""
         if descriptor == self._server.fileno():
             connection = session.accept(self._server)
-            if connection is not None:
+            if connection is not None and len(self._known) < MOST:
                 self.welcome(connection)
+            elif connection is not None:
+                connection.close()
             return None
         client = self._known[descriptor]
         if events & EPOLLOUT:

@@ -175,4 +175,7 @@ class Prober:
         self._late = False
 
     def _write(self) -> None:
-        state.write(self._file, {"Status": self.status, "FailingStreak": self._streak, "Log": self._log})
+        try:
+            state.write(self._file, {"Status": self.status, "FailingStreak": self._streak, "Log": self._log})
+        except OSError:  # a full disk: the status is in the container's state besides
+            return

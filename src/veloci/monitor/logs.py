@@ -39,7 +39,8 @@ class Log:
         self.path, self.max_size, self.max_files = path, max_size, max_files
         self._attributes = f',"attrs":{dumps(attributes).decode()}' if attributes else ""
         self._partial = {"stdout": b"", "stderr": b""}
-        self._open()
+        self._lost, self._why = 0, ""  # bytes that could not be written
+        self._file = self._open()
 
     def write(self, stream: str, data: bytes) -> None:
         """Add what the container wrote to `stream`. Whole lines are written now, the rest when more comes."""
@@ -64,30 +65,49 @@ class Log:
         self.flush()
         os.close(self._file)
 
-    def _open(self) -> None:
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._file).st_size
+    def _open(self) -> int:
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(file).st_size
+        return file
 
     def _append(self, stream: str, pieces: list[bytes]) -> None:
         end = f',"stream":"{stream}"{self._attributes},"time":"{timestamp(time_ns())}"}}\n'
         data = "".join(
             [f'{{"log":{encode_basestring(piece.decode(errors="replace"))}{end}' for piece in pieces]
         ).encode()
-        if self._size and self._size + len(data) > self.max_size:
-            self._rotate()
-        os.write(self._file, data)
+        try:
+            if self._size and self._size + len(data) > self.max_size:
+                self._rotate()
+            self._put(data)
+        except OSError as error:  # a full disk, for one: the container goes on, and what is lost is told of
+            self._lost += sum(map(len, pieces))
+            self._why = error.strerror or str(error)
+
+    def _put(self, data: bytes) -> None:
+        if self._lost:
+            told = f"veloci: {self._lost} bytes of this log were lost: {self._why}\n"
+            end = f',"stream":"stderr","time":"{timestamp(time_ns())}"}}\n'
+            data = f'{{"log":{encode_basestring(told)}{end}'.encode() + data
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            os.ftruncate(self._file, self._size)  # no half line
+            raise
         self._size += len(data)
+        self._lost = 0
 
     def _rotate(self) -> None:
         """Make log log.1, log.1 log.2, …; the oldest goes."""
-        os.close(self._file)
         names = [self.path, *(f"{self.path}.{number}" for number in range(1, self.max_files))]
         for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
             if os.path.exists(newer):
                 os.rename(newer, older)
         if self.max_files == 1:
             os.unlink(self.path)
-        self._open()
+        before, self._file = self._file, self._open()
+        os.close(before)
 
 
 def timestamp(nanoseconds: int) -> str:

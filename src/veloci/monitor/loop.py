@@ -202,7 +202,7 @@ class Monitor:
             elif descriptor in self.clients:
                 said = self.clients.serve(descriptor, ready)
                 if said:
-                    self._obey(*said)
+                    self._heard(*said)
             elif descriptor in self.streams:
                 self.streams.serve(descriptor, ready)
             elif self.health and descriptor in self.health and self.health.serve(descriptor):
@@ -225,6 +225,12 @@ class Monitor:
         if self.log:
             self.log.write(name, data)
         self.clients.tell((b"o" if name == "stdout" else b"e") + data)
+
+    def _heard(self, client: Client, message: bytes) -> None:
+        try:
+            self._obey(client, message)
+        except (ValueError, TypeError, KeyError) as error:  # nothing that we know of: the container is to go on
+            self.clients.send(client, b"n" + failure(VelociError(f"the monitor does not understand: {error!r}")))
 
     def _obey(self, client: Client, message: bytes) -> None:
         kind, data = message[:1], message[1:]
@@ -333,7 +339,10 @@ class Monitor:
             finished_at=time_ns() if self.started_at else 0,
             restarts=self.restarts,
         )
-        state.write(f"{self.task.data}/exit.json", self.last.plain())
+        try:
+            state.write(f"{self.task.data}/exit.json", self.last.plain())
+        except OSError as trouble:  # a full disk is no reason to leave the rest undone
+            self._tell("die", exitCode=str(code), error=str(trouble))
 
     def _save(self, status: str) -> None:
         """What it is now. While it waits to be started again, how it ended last is shown with that."""

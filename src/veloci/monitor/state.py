@@ -45,11 +45,16 @@ class State(Document):
 
 
 def write(path: str, value: dict[str, Any]) -> None:
-    """Put a JSON document at `path`, whole or not at all, readable by its owner alone."""
+    """Put a JSON document at `path`, whole or not at all, readable by its owner alone. Raises OSError."""
     temporary = f"{path}.{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, dumps(value))
+        raw = dumps(value)
+        while raw:
+            raw = raw[os.write(descriptor, raw) :]
+    except OSError:
+        os.unlink(temporary)
+        raise
     finally:
         os.close(descriptor)
     os.rename(temporary, path)
