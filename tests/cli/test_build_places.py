@@ -189,6 +189,19 @@ def test_the_result_is_pushed_and_the_cache_kept_in_a_registry_or_a_directory(co
     assert bad.stderr.startswith("veloci: --cache-to: no cache of type 's3'\n")
 
 
+def test_an_image_can_be_the_cache_of_its_own_steps(context, roots, tmp_path_factory):
+    with Serving(tmp_path_factory.mktemp("registry")) as (address, _process):
+        (context / "Dockerfile").write_text("FROM scratch\nCOPY sub /a/\nCOPY sub /b/\n")
+        ok("build", "-t", f"{address}/app:1", "--push", "--cache-to", "type=inline", context)
+        ok("build", "-t", f"{address}/app:2", "--push", context)
+        for words, cached in (([f"{address}/app:1"], 2), ([f"{address}/app:2"], 0)):
+            shutil.rmtree(roots / "data")
+            done = ok("build", "-t", "t:1", "--cache-from", *words, context)
+            assert done.stderr.count("CACHED") == cached
+        assert f"[Warning] no cache from {address}/app:2: " in done.stderr
+        assert "the image says nothing of its cache\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [

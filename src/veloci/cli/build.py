@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from veloci.build.lint import Warning
     from veloci.cli.build_display import Display
+    from veloci.engine.build_cache import Remote
     from veloci.engine.build_output import Output
     from veloci.engine.builds import Built
 
@@ -72,7 +73,7 @@ def build(
     --no-cache-filter STAGE  run every step of this stage again; may be repeated
     --cache-from CACHE     look there, too: IMAGE, type=registry,ref=IMAGE or type=local,src=DIR; may be repeated
     --cache-to CACHE       write the steps there: type=registry,ref=IMAGE or type=local,dest=DIR, with mode=max those
-                           of all stages; may be repeated
+                           of all stages; type=inline: into the image itself; may be repeated
     -o, --output OUTPUT    what becomes of the result: DIR or type=local,dest=DIR its files, type=tar,dest=FILE,
                            type=oci,dest=FILE (tar=false: a directory), type=docker,dest=FILE, type=image,
                            type=registry, type=cacheonly; may be repeated (default type=image: the local store)
@@ -126,7 +127,7 @@ def build(
         allow=_allowed(allow),
         outputs=_outputs(output, push=push, load=load),
         cache_from=tuple(build_cache.parse(text, "--cache-from") for text in cache_from),
-        cache_to=tuple(build_cache.parse(text, "--cache-to") for text in cache_to),
+        cache_to=_cache_to(cache_to, build_arg),
         hosts=tuple(_host(text) for text in add_host),
         shm_size=_size(shm_size) if shm_size else 64 << 20,
         ulimits=tuple(_ulimit(text) for text in ulimit),
@@ -158,6 +159,13 @@ def _no_attestations(provenance: str, sbom: str) -> None:
     for flag, value in (("--provenance", provenance), ("--sbom", sbom)):
         if value.lower() not in ("false", "0"):
             raise Unsupported("attestations are not made", where=flag, hint=f"{flag}=false")
+
+
+def _cache_to(given: tuple[str, ...], arguments: tuple[str, ...]) -> tuple[Remote, ...]:
+    from veloci.engine.build_cache import parse
+
+    asked = _arguments(arguments).get("BUILDKIT_INLINE_CACHE", "0").lower() in ("1", "true")
+    return tuple(parse(text, "--cache-to") for text in (*given, *(["type=inline"] if asked else [])))
 
 
 def _agents(given: tuple[str, ...]) -> dict[str, str]:

@@ -1,14 +1,15 @@
 """A build cache elsewhere: --cache-to and --cache-from.
 
 It is an artifact whose config says by which keys which layers are found, and whose layers are theirs, in a
-registry or an OCI layout; a step's layer is fetched when a build finds its key there, and only then.
+registry or an OCI layout; or (inline) the image itself, whose config says so of its own layers. A step's layer
+is fetched when a build finds its key there, and only then.
 """
 
 from __future__ import annotations
 
 from veloci.errors import InvalidInput, Unsupported, VelociError
 from veloci.spec import media
-from veloci.spec.document import Document, Json, dumps
+from veloci.spec.document import Document, Json, dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from veloci.engine.engine import Engine
     from veloci.transport.place import Destination, Source
 
+INLINE = "veloci.cache.v1"  # the field of an image's config
 KIND = "application/vnd.veloci.buildcache.v1+json"
 
 
 class Remote(Document):
-    """Where a cache is. kind: registry or local. whole: the steps of all stages, not of the last alone (mode=max)."""
+    """Where a cache is. kind: registry, local or inline (in the image itself).
+
+    whole: the steps of all stages, not of the last alone (mode=max).
+    """
 
     kind: str
     place: str
@@ -45,6 +50,8 @@ def parse(text: str, where: str) -> Remote:
         return Remote(kind="registry", place=text)
     fields = dict(field.partition("=")[::2] for field in text.split(","))
     kind = fields.get("type", "registry")
+    if kind == "inline" and where == "--cache-to":
+        return Remote(kind=kind, place="")
     if kind not in ("registry", "local"):
         raise Unsupported(f"no cache of type {kind!r}", where=where, hint="type=registry or type=local")
     place = fields.get("ref", "") if kind == "registry" else fields.get("dest") or fields.get("src", "")
@@ -55,6 +62,13 @@ def parse(text: str, where: str) -> Remote:
     if mode not in ("min", "max"):
         raise InvalidInput(f"unknown mode {mode!r}", where=where, hint="min or max")
     return Remote(kind=kind, place=place, tag=fields.get("tag", "latest"), whole=mode == "max")
+
+
+def inline(build: Build) -> dict[str, Any]:
+    """What the config of a build's image says of its layers' keys."""
+    last = {descriptor.digest for descriptor, _ in build.target().layers}
+    layers = {name: layer.plain() for name, layer in build.used.items() if layer.descriptor.digest in last}
+    return Contents(layers=layers, sources=dict(build.sources)).plain()
 
 
 def export(engine: Engine, builds: list[Build], remote: Remote) -> None:
@@ -126,12 +140,20 @@ class Imported:
 
         descriptor, raw = source.manifest()
         manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
-        if manifest.config.media_type != KIND or manifest.config.size > 4 * DOCUMENT:
+        image = manifest.config.media_type in media.CONFIGS
+        if not (image or manifest.config.media_type == KIND) or manifest.config.size > 4 * DOCUMENT:
             raise InvalidInput("it is no build cache of ours", where=source.name)
         with source.blob(manifest.config) as chunks:
             self._engine.store.ingest(manifest.config, chunks)
         with self._engine.store.open(manifest.config) as blob:
-            return Contents.decode(b"".join(blob), name=f"config {manifest.config.digest}")
+            raw, name = b"".join(blob), f"config {manifest.config.digest}"
+        if not image:
+            return Contents.decode(raw, name=name)
+        found = loads(raw).get(INLINE)
+        if found is None:
+            hint = "build it with --cache-to type=inline"
+            raise InvalidInput("the image says nothing of its cache", where=source.name, hint=hint)
+        return Contents.decode(dumps(found), name=name)
 
     def layer(self, name: str) -> Layer | None:
         """The layer under a key, its blob in our store now; None if no cache has it or it does not come."""

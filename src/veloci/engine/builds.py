@@ -281,7 +281,7 @@ class Builds:
                         note(shown.number, f"naming to {tag} done")
             for output in outputs:
                 build_output.write(engine, parts, built.descriptor, tags, output, shown)
-        for remote in request.cache_to:
+        for remote in (each for each in request.cache_to if each.kind != "inline"):
             with first.step(f"exporting cache to {remote.place}"):
                 build_cache.export(engine, builds, remote)
         return built
@@ -292,6 +292,8 @@ class Builds:
         document = stage.document(build.now())
         if request.labels:
             document["config"]["Labels"] = (document["config"].get("Labels") or {}) | request.labels
+        if any(remote.kind == "inline" for remote in request.cache_to):
+            document[build_cache.INLINE] = build_cache.inline(build)
         layers = [descriptor for descriptor, _ in stage.layers]
         annotations = dict(request.annotations)
         descriptor = assemble(self._engine.store, document, layers, format=request.format, annotations=annotations)
