@@ -80,6 +80,13 @@ def test_every_field_is_there_as_json(stored_three):
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_an_image_that_was_named_by_its_id_is_shown_in_short(box):
+    id = box.ok("inspect", "--type", "image", "-f", "{{.Id}}", "bb").strip()
+    box.ok("create", "--name", "it", id, "true")
+    assert box.ok("ps", "-a", "--format", "{{.Image}}") == id.removeprefix("sha256:")[:12] + "\n"
+    assert box.ok("ps", "-a", "--no-trunc", "--format", "{{.Image}}") == id + "\n"
+
+
 def test_a_size_is_shown_on_demand(box):
     box.started("--name", "web", "bb", "sh", "-c", "dd if=/dev/zero of=/big bs=1000000 count=3; echo up; sleep 60")
     until(lambda: "up" in box.ok("logs", "web"))

@@ -115,6 +115,9 @@ def test_start_attaches_with_a_terminal(box):
         t.type("\x10\x11")
         assert t.ends()[0] == 0
     assert box.show("it", "{{.State.Running}}") == "true"
+    with box.terminal("start", "-ai", "it") as t:  # it runs: the same as attach
+        t.type("exit 6\n")
+        assert t.ends()[0] == 6
 
 
 def test_exec_has_a_terminal_of_its_own(box):

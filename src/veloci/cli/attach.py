@@ -57,8 +57,12 @@ def started(engine: Engine, words: tuple[str, ...], *, stdin: bool, detach_keys:
     stdin = stdin and record.stdin
     if stdin and record.tty:
         needs_terminal()
-    connection = engine.containers.start(record.id, attach=True)
-    assert connection is not None
+    if engine.containers.records.current(record.id).status == "running":
+        connection = engine.containers.connect(record.id)
+    else:
+        begun = engine.containers.start(record.id, attach=True)
+        assert begun is not None
+        connection = begun
     try:
         return serve(connection, stdin=stdin, tty=record.tty, forward=not record.tty, detach_keys=detach_keys)
     except Detached:

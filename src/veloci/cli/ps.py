@@ -99,7 +99,7 @@ def _item(engine: Engine, record: Record, now: State, *, whole: bool, size: bool
     mounts = [point.get("name") or point.get("source", "") for point in record.mounts if point["type"] != "tmpfs"]
     return {
         "ID": record.id if whole else record.id[:12],
-        "Image": record.image,
+        "Image": record.image if whole else _image(record.image),
         "Command": quote(_short(" ".join(words), _LONGEST, whole=whole)),
         "CreatedAt": timestamp(record.created / _SECOND),
         "RunningFor": ago(record.created / _SECOND),
@@ -114,6 +114,12 @@ def _item(engine: Engine, record: Record, now: State, *, whole: bool, size: bool
         "LocalVolumes": str(sum(point["type"] == "volume" for point in record.mounts)),
         "Size": _size(engine, record) if size else "0B",
     }
+
+
+def _image(name: str) -> str:
+    """A name as it was written, an ID in short."""
+    digits = name.removeprefix("sha256:")
+    return digits[:12] if len(digits) == 64 and not digits.strip("0123456789abcdef") else name
 
 
 def _short(text: str, longest: int, *, whole: bool) -> str:
