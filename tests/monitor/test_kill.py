@@ -1,5 +1,6 @@
 """What becomes of a container when its monitor, its first process or its client is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -24,14 +25,15 @@ def killed(pid):
     until(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
 
 
+def shown(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def traces(id):
-    """What the host still knows of a container: cgroups, mounts, links, rules, processes."""
+    """What the host still knows of a container by its ID: cgroups, mounts, processes."""
     found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/veloci-{id}")]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if id in line]
-    for command in (["ip", "-o", "link"], ["nft", "list", "ruleset"], ["ps", "axww", "-o", "args"]):
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        found += [line for line in lines if id in line or id[:8] in line]
-    return found
+    return found + [line for line in shown("ps", "axww", "-o", "args").splitlines() if id in line]
 
 
 def test_one_whose_monitor_is_gone_is_shown_as_it_is(box):
@@ -46,10 +48,16 @@ def test_one_whose_monitor_is_gone_is_shown_as_it_is(box):
 
 def test_rm_removes_all_of_it(box):
     id = orphan(box, "-p", "8000", network="bridge")
+    lease = json.loads((box.path / "run/containers" / id / "lease.json").read_text())
+    port = str(lease["ports"][0]["hostPort"])
     assert traces(id)
+    assert lease["veth"] in shown("ip", "link")
+    assert port in shown("nft", "list", "ruleset")
     assert box.veloci("rm", "it").returncode == 1
     assert box.ok("rm", "-f", "it") == "it\n"
     assert traces(id) == []
+    assert lease["veth"] not in shown("ip", "link")
+    assert port not in shown("nft", "list", "ruleset")
     assert [path for path in (box.path / "run/containers").iterdir() if path.name[0] != "."] == []
     assert box.ok("run", "--rm", "--name", "it", "bb", "echo", "again") == "again\n"
 
