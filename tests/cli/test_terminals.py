@@ -14,7 +14,7 @@ from peers import Built, Serving, tar, veloci
 from terminals import on_terminal
 
 PROGRAM = [sys.executable, "-m", "veloci"]
-SIZE = 3_000_000
+SIZE = 2_000_000
 
 
 class Slow:
@@ -95,8 +95,8 @@ def test_bytes_and_rates_are_shown_on_one_line_each(verb, columns, registry, roo
     assert seen.cursor
     assert whole
     assert verb != "build" or seen.wrapped == []  # the others' last lines name the image, however long
-    assert not [line for line in seen.wrapped if "/3" in line or "━" in line]
-    moving = [line for line in seen.ever if "MB/3" in line or "/3.0" in line]
+    assert not [line for line in seen.wrapped if "/2" in line or "━" in line]
+    moving = [line for line in seen.ever if "MB/2" in line or "/2.0" in line]
     if columns == 100:
         assert [line for line in moving if "━" in line or "╺" in line], sorted(seen.ever)
         assert [line for line in moving if "B/s" in line]

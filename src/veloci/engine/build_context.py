@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from veloci.build.download import Downloads
-    from veloci.build.parts import Transfers
+    from veloci.build.parts import Progress, Transfers
 
 LARGEST = 16 << 20  # bytes of a Dockerfile
 _CHUNK = 1 << 20  # bytes
@@ -162,6 +162,28 @@ class Contexts:
         path = f"{self.work}/context-{self._count}"
         os.mkdir(path, 0o755)
         return Tree(os.open(path, _DIRECTORY), name="the build context")
+
+
+class Late:
+    """Shows the fetching of a context as a step, which begins when there is something to fetch."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._steps: dict[str, int] = {}
+
+    def start(self, key: str, text: str, total: int | None = None) -> None:
+        """See build.parts.Transfers."""
+        self._steps[key] = self._progress.start(f"[internal] load remote build context {key}")
+        self._progress.transfers(self._steps[key]).start(key, text, total)
+
+    def advance(self, key: str, count: int) -> None:
+        """See build.parts.Transfers."""
+        self._progress.transfers(self._steps[key]).advance(key, count)
+
+    def done(self, key: str, text: str) -> None:
+        """See build.parts.Transfers."""
+        self._progress.transfers(self._steps[key]).done(key, text)
+        self._progress.done(self._steps[key], 0.0)
 
 
 def opened(path: str, name: str = "the build context") -> Tree:

@@ -16,7 +16,7 @@ from veloci.build.parse import parse
 from veloci.build.parts import Options, Parts
 from veloci.engine import build_cache, build_output
 from veloci.engine.build_cache import Remote  # noqa: TC001 -- a field's type is looked up
-from veloci.engine.build_context import Contexts
+from veloci.engine.build_context import Contexts, Late
 from veloci.engine.build_output import Output, Part
 from veloci.engine.build_step import Running, step
 from veloci.errors import InvalidInput, NotFound, VelociError
@@ -207,7 +207,7 @@ class Builds:
 
     def _contexts(self, request: Request, cache: Cache, token: str, progress: Progress) -> Contexts:
         keep = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
-        transfers = _Late(progress)
+        transfers = Late(progress)
         agent = request.ssh.get("default", "")
         return Contexts(cache.work(token), Downloads(cache.root), transfers, agent=agent, keep=keep)
 
@@ -324,28 +324,6 @@ class Builds:
                     container.delete(force=True)
         if left:
             self._engine.networks.reclaim(lambda id: not id.startswith(prefix))
-
-
-class _Late:
-    """Shows the fetching of a context as a step, which begins when there is something to fetch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._steps: dict[str, int] = {}
-
-    def start(self, key: str, text: str, total: int | None = None) -> None:
-        """See build.parts.Transfers."""
-        self._steps[key] = self._progress.start(f"[internal] load remote build context {key}")
-        self._progress.transfers(self._steps[key]).start(key, text, total)
-
-    def advance(self, key: str, count: int) -> None:
-        """See build.parts.Transfers."""
-        self._progress.transfers(self._steps[key]).advance(key, count)
-
-    def done(self, key: str, text: str) -> None:
-        """See build.parts.Transfers."""
-        self._progress.transfers(self._steps[key]).done(key, text)
-        self._progress.done(self._steps[key], 0.0)
 
 
 def _options(engine: Engine, request: Request) -> Options:
