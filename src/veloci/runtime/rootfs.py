@@ -289,12 +289,9 @@ def terminal(child: Child, rows: int, columns: int) -> None:
 
 def mask(child: Child, path: str) -> None:
     """Hide a file behind the null device, a directory behind an empty one. What is not there needs no hiding."""
-    try:
-        place = open_in_root(child.root, path, os.O_PATH)
-    except OSError as error:
-        if error.errno in (ENOENT, ENOTDIR):
-            return
-        raise
+    place = _there(child, path)
+    if place < 0:
+        return
     if not S_ISDIR(os.fstat(place).st_mode):
         tree = m.open_tree(child.null)
     elif child.empty < 0:
@@ -305,6 +302,16 @@ def mask(child: Child, path: str) -> None:
         tree = m.open_tree(child.empty)
     _attach(tree, place, ())
     os.close(tree)
+
+
+def _there(child: Child, path: str) -> int:
+    """A descriptor of what is at `path`; -1 if nothing is."""
+    try:
+        return open_in_root(child.root, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return -1
+        raise
 
 
 def _empty() -> int:
@@ -320,12 +327,9 @@ def _empty() -> int:
 
 def protect(child: Child, path: str) -> None:
     """Make what is below a path read-only."""
-    try:
-        place = open_in_root(child.root, path, os.O_PATH)
-    except OSError as error:
-        if error.errno in (ENOENT, ENOTDIR):
-            return
-        raise
+    place = _there(child, path)
+    if place < 0:
+        return
     tree = m.open_tree(place, "", m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
     m.mount_setattr(tree, set=m.MOUNT_ATTR_RDONLY, recursive=True)
     _attach(tree, place, ())

@@ -8,6 +8,7 @@ from veloci.cli.oci.main import root
 from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput, VelociError
 from veloci.runtime.container import Container
+from veloci.spec.document import Document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,17 +17,28 @@ if TYPE_CHECKING:
     from veloci.cli.oci.terminal import Console
 
 
-def _create(
-    id: str,
-    bundle: str,
-    terminal: str | Callable[[], int],
-    pid_file: str,
-    pidfd_socket: str,
-    preserve_fds: int,
-    *,
-    no_pivot: bool,
-    no_new_keyring: bool,
-) -> Container:
+class Making(Document):
+    """How a container is made.
+
+    -b, --bundle DIR        the bundle; the current directory by default
+    --console-socket PATH   the AF_UNIX socket that gets the terminal
+    --pid-file FILE         write the process's pid here
+    --pidfd-socket PATH     the AF_UNIX socket that gets a descriptor of the process
+    --no-pivot              do not use pivot_root
+    --no-new-keyring        keep the caller's session keyring
+    --preserve-fds N        keep N more descriptors than stdio
+    """
+
+    bundle: str = "."
+    console_socket: str = ""
+    pid_file: str = ""
+    pidfd_socket: str = ""
+    no_pivot: bool = False
+    no_new_keyring: bool = False
+    preserve_fds: int = 0
+
+
+def _create(id: str, making: Making, terminal: str | Callable[[], int]) -> Container:
     """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
     if posix.geteuid() != 0:
         raise VelociError("needs root", hint="sudo veloci-runtime ...")
@@ -38,16 +50,16 @@ def _create(
     listening = _listening()
     container = Container.create(
         id,
-        bundle,
+        making.bundle,
         root=root(),
         console=console,
-        no_pivot=no_pivot,
-        no_new_keyring=no_new_keyring,
-        preserve_fds=listening + preserve_fds,
+        no_pivot=making.no_pivot,
+        no_new_keyring=making.no_new_keyring,
+        preserve_fds=listening + making.preserve_fds,
         environment=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
     )
-    write_pid(pid_file, container.saved.pid)
-    send_pidfd(pidfd_socket, container.saved.pid)
+    write_pid(making.pid_file, container.saved.pid)
+    send_pidfd(making.pidfd_socket, container.saved.pid)
     return container
 
 
@@ -59,72 +71,22 @@ def _listening() -> int:
     return int(text)
 
 
-def create(
-    id: str,
-    /,
-    *,
-    bundle: str = ".",
-    console_socket: str = "",
-    pid_file: str = "",
-    pidfd_socket: str = "",
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-) -> int:
-    """Create a container; it waits for its start.
-
-    -b, --bundle DIR        the bundle; the current directory by default
-    --console-socket PATH   the AF_UNIX socket that gets the terminal
-    --pid-file FILE         write the process's pid here
-    --pidfd-socket PATH     the AF_UNIX socket that gets a descriptor of the process
-    --no-pivot              do not use pivot_root
-    --no-new-keyring        keep the caller's session keyring
-    --preserve-fds N        keep N more descriptors than stdio
-    """
-    _create(
-        id,
-        bundle,
-        console_socket,
-        pid_file,
-        pidfd_socket,
-        preserve_fds,
-        no_pivot=no_pivot,
-        no_new_keyring=no_new_keyring,
-    )
+def create(id: str, /, *, making: Making) -> int:
+    """Create a container; it waits for its start."""
+    _create(id, making, making.console_socket)
     return 0
 
 
-def run(
-    id: str,
-    /,
-    *,
-    bundle: str = ".",
-    console_socket: str = "",
-    pid_file: str = "",
-    pidfd_socket: str = "",
-    detach: bool = False,
-    keep: bool = False,
-    no_subreaper: bool = False,
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    preserve_fds: int = 0,
-) -> int:
+def run(id: str, /, *, making: Making, detach: bool = False, keep: bool = False, no_subreaper: bool = False) -> int:
     """Create a container and start it.
 
-    -b, --bundle DIR        the bundle; the current directory by default
-    --console-socket PATH   the AF_UNIX socket that gets the terminal
-    --pid-file FILE         write the process's pid here
-    --pidfd-socket PATH     the AF_UNIX socket that gets a descriptor of the process
     -d, --detach            do not wait for its end
     --keep                  do not delete it after its end
     --no-subreaper          do not become the parent of what it leaves
-    --no-pivot              do not use pivot_root
-    --no-new-keyring        keep the caller's session keyring
-    --preserve-fds N        keep N more descriptors than stdio
     """
     from veloci.kernel.process import PR_SET_CHILD_SUBREAPER, prctl
 
-    if console_socket and not detach:
+    if making.console_socket and not detach:
         raise InvalidInput("cannot use console socket if veloci-runtime will not detach or allocate tty")
     if not detach and not no_subreaper:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -136,17 +98,7 @@ def run(
         attended.append(Console())
         return attended[0].socket
 
-    place = console_socket if detach else console
-    container = _create(
-        id,
-        bundle,
-        place,
-        pid_file,
-        pidfd_socket,
-        preserve_fds,
-        no_pivot=no_pivot,
-        no_new_keyring=no_new_keyring,
-    )
+    container = _create(id, making, making.console_socket if detach else console)
     try:
         container.start()
     except BaseException:
