@@ -80,7 +80,10 @@ class Usage:
         """What the docstrings say: the command's, and of each group's what follows its first paragraph."""
         texts = [self.command.__doc__ or ""]
         texts += [(group.__doc__ or "").partition("\n\n")[2] for group in self.groups.values()]
-        lines = "\n".join(text.strip() for text in texts if text.strip()).splitlines()
+        first, *others = [text.strip() for text in texts if text.strip()]
+        if others and "\n\n" not in first:
+            first += "\n"
+        lines = "\n".join([first, *others]).splitlines()
         return "\n".join(line.removeprefix("    ") for line in lines)
 
     def grouped(self, chosen: dict[str, object]) -> dict[str, object]:
