@@ -14,10 +14,17 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("veloci", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 settings.load_profile("veloci")
 
+
+def _linux():
+    """The kernel's version as two numbers."""
+    return tuple(int(number) for number in os.uname().release.split(".")[:2])
+
+
 FEATURES = {
     "root": lambda: os.geteuid() == 0,
     "namespaces": lambda: subprocess.run(["unshare", "-mpf", "true"], check=False, capture_output=True).returncode == 0,
     "overlay": lambda: "overlay" in Path("/proc/filesystems").read_text(),
+    "erofs": lambda: "erofs" in Path("/proc/filesystems").read_text() and _linux() >= (6, 12),
 }
 
 

@@ -40,7 +40,7 @@ def settle(layer: Application, lower: int | None) -> None:
     layer.finish()
 
 
-def _real(lower: int, path: bytes) -> bytes:
+def real(lower: int, path: bytes) -> bytes:
     """`path` with the symlinks that the layers below have in it followed, within the root."""
     done: list[bytes] = []
     todo = path.split(b"/")
@@ -53,12 +53,12 @@ def _real(lower: int, path: bytes) -> bytes:
             del done[-1:]
             continue
         here = b"/".join((*done, part))
-        status = _status(lower, here)
+        status = status_in(lower, here)
         if status is None:
             return components(b"/".join((*done, part, *todo)))
         if S_ISLNK(status.st_mode) and links < LINKS:
             links += 1
-            target = _target(lower, here)
+            target = target_of(lower, here)
             if target.startswith(b"/"):
                 done = []
             todo = target.split(b"/") + todo
@@ -67,7 +67,8 @@ def _real(lower: int, path: bytes) -> bytes:
     return b"/".join(done)
 
 
-def _status(root: int, path: bytes) -> os.stat_result | None:
+def status_in(root: int, path: bytes) -> os.stat_result | None:
+    """The status of what `path` is below `root`, no symlink at its end followed; None for nothing."""
     try:
         file = open_in_root(root, os.fsdecode(path) or ".", os.O_PATH | os.O_NOFOLLOW)
     except OSError as error:
@@ -80,7 +81,8 @@ def _status(root: int, path: bytes) -> os.stat_result | None:
         os.close(file)
 
 
-def _target(root: int, path: bytes) -> bytes:
+def target_of(root: int, path: bytes) -> bytes:
+    """Where the symlink at `path` below `root` points."""
     file = open_in_root(root, os.fsdecode(path), os.O_PATH | os.O_NOFOLLOW)
     try:
         return os.readlink(b"", dir_fd=file)
@@ -90,18 +92,18 @@ def _target(root: int, path: bytes) -> bytes:
 
 def _resemble(directories: Directories, lower: int, path: bytes) -> None:
     """Give an implied directory the attributes of the one below; where a symlink is below, go where it points."""
-    real = _real(lower, path)
-    status = _status(lower, real)
+    place = real(lower, path)
+    status = status_in(lower, place)
     if status is None or not S_ISDIR(status.st_mode):
         return
-    if real != path:
-        _move(directories, path, real)
-    source = open_in_root(lower, os.fsdecode(real) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    if place != path:
+        _move(directories, path, place)
+    source = open_in_root(lower, os.fsdecode(place) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        copy_attributes(source, directories.get(real).file, status)
+        copy_attributes(source, directories.get(place).file, status)
     finally:
         os.close(source)
-    directories.seen(real, status.st_mtime_ns)
+    directories.seen(place, status.st_mtime_ns)
 
 
 def _move(directories: Directories, path: bytes, real: bytes) -> None:
@@ -136,9 +138,9 @@ def _merge(source: int, target: int) -> None:
 def _link(directories: Directories, lower: int | None, path: bytes, target: bytes) -> None:
     head, _, last = target.rpartition(b"/")
     if lower is not None:
-        head = _real(lower, head)
+        head = real(lower, head)
     aim = head + b"/" + last if head else last
-    status = None if lower is None else _status(lower, aim)
+    status = None if lower is None else status_in(lower, aim)
     if status is None or S_ISDIR(status.st_mode) or lower is None:
         wrong(f"is a hard link to {target.decode(errors='backslashreplace')}, which is not there", path)
     parent = directories.get(head)
@@ -160,7 +162,7 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
 def _copy(lower: int, path: bytes, status: os.stat_result, parent: int, name: bytes) -> None:
     """Copy a file up: content, owner, mode, attributes, time."""
     if S_ISLNK(status.st_mode):
-        os.symlink(_target(lower, path), name, dir_fd=parent)
+        os.symlink(target_of(lower, path), name, dir_fd=parent)
     elif not S_ISREG(status.st_mode):
         os.mknod(name, status.st_mode, status.st_rdev, dir_fd=parent)
     else:

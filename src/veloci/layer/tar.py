@@ -64,6 +64,7 @@ class Reader:
         self._chunks = iter(chunks)
         self._buffer = memoryview(b"")
         self._at = 0  # position in the buffer
+        self._passed = 0  # bytes of the stream before the buffer and in it
         self._left = self._padding = 0  # bytes of the current entry not read yet, and after it
         self.entries = self.total = 0
 
@@ -84,6 +85,11 @@ class Reader:
         for _chunk in self._chunks:
             pass
 
+    @property
+    def offset(self) -> int:
+        """Where in the stream the next byte stands; of an entry just given, its content."""
+        return self._passed - len(self._buffer) + self._at
+
     def body(self) -> Iterator[memoryview]:
         """What is left of the current entry's stored bytes, in pieces."""
         while self._left:
@@ -102,6 +108,7 @@ class Reader:
         if chunk is None:
             wrong("the archive ends within an entry")
         self._buffer, self._at = memoryview(chunk), 0
+        self._passed += len(chunk)
 
     def _skip_padding(self) -> None:
         self._left, self._padding = self._padding, 0
@@ -121,6 +128,7 @@ class Reader:
                 if chunk is None:
                     break
                 self._buffer, self._at = memoryview(chunk), 0
+                self._passed += len(chunk)
             part = bytes(self._buffer[self._at : self._at + size])
             self._at += len(part)
             size -= len(part)
