@@ -131,7 +131,7 @@ class Job:
             checked = Verified(chunks, layer.digest, layer.size)
             plain: Iterator[bytes] = decompressed(checked)
             tests = [checked]
-            if diff_id:
+            if diff_id and diff_id != layer.digest:  # a plain layer is checked already
                 plain = Verified(plain, diff_id)
                 tests.insert(0, plain)
             found = self.destination.adopt(_whole(compressed(plain, kind, level), tests), media_type)
