@@ -159,6 +159,36 @@ def test_annotations_are_set_and_removed(built, tmp_path):
     assert done.stderr.startswith(f"veloci: dir:{tmp_path}/d: Docker's manifests have no annotations\n")
 
 
+def test_an_image_changed_where_it_is_keeps_its_names(built, tmp_path):
+    source, archive = f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/a.tar"
+    veloci("copy", "-q", "--additional-tag", "app:v1", source, f"{archive}:app:v0")
+    veloci("copy", "-q", source, f"oci-archive:{tmp_path}/o.tar:name")
+    veloci("copy", "-q", source, f"oci:{tmp_path}/alone:name")
+    for place in (archive, f"oci-archive:{tmp_path}/o.tar", f"oci:{tmp_path}/alone", f"oci:{tmp_path}/alone:@0"):
+        veloci("image", "config", "-q", "--env", "A=b", place)
+        config = json.loads(veloci("inspect", "--raw", "--config", place.removesuffix(":@0")))
+        assert "A=b" in config["config"]["Env"]
+    assert json.loads(veloci("list-tags", archive))["Tags"] == ["app:v0", "app:v1"]
+    assert json.loads(veloci("list-tags", f"oci-archive:{tmp_path}/o.tar"))["Tags"] == ["name"]
+    assert json.loads(veloci("list-tags", f"oci:{tmp_path}/alone"))["Tags"] == ["name"]
+    veloci("image", "convert", "-q", "--format", "oci", archive)
+    assert json.loads(veloci("list-tags", archive))["Tags"] == ["app:v0", "app:v1"]
+
+
+def test_no_other_image_of_an_archive_is_lost(built, tmp_path):
+    for number in range(2):
+        veloci("copy", "-q", f"oci:{built.path}:v0", f"app:v{number}")
+        veloci("image", "config", "-q", "--label", f"a={number}", f"app:v{number}")
+    veloci("save", "-o", tmp_path / "both.tar", "app:v0", "app:v1")
+    before = (tmp_path / "both.tar").read_bytes()
+    for place in (f"docker-archive:{tmp_path}/both.tar:app:v0", f"oci-archive:{tmp_path}/both.tar:v1"):
+        for verb in (["config", "--env", "A=b"], ["recompress"]):
+            done = veloci("image", *verb, place, check=False)
+            message = f"veloci: {place}: 2 images are there: the others would be lost\n  try: --to PLACE\n"
+            assert (done.returncode, done.stderr) == (1, message)
+    assert (tmp_path / "both.tar").read_bytes() == before
+
+
 # -- append, flatten, squash, rebase
 
 

@@ -173,7 +173,7 @@ def recompress(
     """
     from veloci.cli.surgery import copied
 
-    return copied(image, to or image, registry, compress=compress, all=all, quiet=quiet)
+    return copied(image, to, registry, compress=compress, all=all, quiet=quiet)
 
 
 def convert(
@@ -195,7 +195,7 @@ def convert(
     """
     from veloci.cli.surgery import copied
 
-    return copied(image, to or image, registry, format=format, all=all, quiet=quiet)
+    return copied(image, to, registry, format=format, all=all, quiet=quiet)
 
 
 def export(

@@ -52,10 +52,10 @@ def add(name: str, image: str, /, *images: str, quiet: bool = False, registry: R
 
     way = Way(registry)
     with Collected(name) as collected:
-        collected.start(way.source(name))
+        to = _begun(way, collected, name)
         for each in (image, *images):
             collected.add(way.source(each))
-        return _written(way, collected, name, quiet=quiet)
+        return _written(way, collected, to, quiet=quiet)
 
 
 def remove(name: str, entry: str, /, *entries: str, quiet: bool = False, registry: RegistryOptions) -> int:
@@ -68,11 +68,11 @@ def remove(name: str, entry: str, /, *entries: str, quiet: bool = False, registr
 
     way = Way(registry)
     with Collected(name) as collected:
-        collected.start(way.source(name))
+        to = _begun(way, collected, name)
         for each in (entry, *entries):
             gone = collected.chosen(each)
             collected.document["manifests"] = [other for other in collected.entries if other not in gone]
-        return _written(way, collected, name, quiet=quiet)
+        return _written(way, collected, to, quiet=quiet)
 
 
 def annotate(
@@ -112,14 +112,14 @@ def annotate(
         raise InvalidInput("an index as a whole has no platform", where="index annotate", hint="name an ENTRY")
     way = Way(registry)
     with Collected(name) as collected:
-        collected.start(way.source(name))
+        to = _begun(way, collected, name)
         for each in collected.chosen(entry) if entry else [collected.document]:
             each["annotations"] = set_pairs(each.get("annotations"), annotation, "--annotation")
             if not each["annotations"]:
                 del each["annotations"]
             if platform:
                 each["platform"] = {"architecture": "", "os": "", **(each.get("platform") or {}), **platform}
-        return _written(way, collected, name, quiet=quiet)
+        return _written(way, collected, to, quiet=quiet)
 
 
 def push(name: str, destination: str, /, *, quiet: bool = False, registry: RegistryOptions) -> int:
@@ -130,6 +130,15 @@ def push(name: str, destination: str, /, *, quiet: bool = False, registry: Regis
     from veloci.cli.surgery import copied
 
     return copied(name, destination, registry, all=True, quiet=quiet)
+
+
+def _begun(way: Way, collected: Collected, name: str) -> str:
+    """Begin with the index at the place `name`. Returns the place to write it back to. Raises InvalidInput."""
+    from veloci.transport.home import home
+
+    source = way.source(name)
+    collected.start(source)
+    return home(name, source)[0]
 
 
 def _written(way: Way, collected: Collected, name: str, *, quiet: bool, format: str | None = None) -> int:

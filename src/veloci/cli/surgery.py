@@ -6,7 +6,7 @@ from veloci.spec.document import Document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from veloci.cli.sessions import RegistryOptions
     from veloci.registry.session import Session
@@ -52,9 +52,9 @@ class Way:
         """The place to read from. Raises InvalidInput, NotFound."""
         return self.places.source(place, self.session(place))
 
-    def destination(self, place: str) -> Destination:
-        """The place to write to. Raises InvalidInput, HostError."""
-        return self.places.destination(place, self.session(place))
+    def destination(self, place: str, more: Sequence[str] = ()) -> Destination:
+        """The place to write to. more: further names there. Raises InvalidInput, HostError."""
+        return self.places.destination(place, self.session(place), more=more)
 
     def session(self, place: str) -> Session | None:
         """What speaks to registries, if `place` is at one: else its import would be time lost. Raises InvalidInput."""
@@ -64,13 +64,13 @@ class Way:
             self._session = session(self._registry)
         return self._session
 
-    def written(self, source: Edited, to: str, *, quiet: bool) -> Descriptor:
+    def written(self, source: Edited, to: str, *, quiet: bool, more: Sequence[str] = ()) -> Descriptor:
         """Bring the changed image to the place `to`; says its digest unless quiet."""
         from veloci.cli.progress import progress
         from veloci.engine.tasks import parallel
         from veloci.transport.copy import copy
 
-        target = self.destination(to)
+        target = self.destination(to, more)
         with progress(quiet=True) as told, source, target:
             done = copy(source, target, progress=told, parallel=parallel, stay_open=True)
         if not quiet:
@@ -80,20 +80,23 @@ class Way:
 
 def changed(image: str, change: Callable[[Edited], None], written: WriteOptions, registry: RegistryOptions) -> int:
     """Let `change` change the image, and write it where it shall go. Returns the exit status."""
+    from veloci.transport.home import home
+
     way = Way(registry)
     source = way.opened(image, written.platform)
     try:
+        to, more = (written.to, ()) if written.to else home(image, source.base)
         change(source)
     except BaseException:
         source.__exit__()
         raise
-    way.written(source, written.to or image, quiet=written.quiet)
+    way.written(source, to, quiet=written.quiet, more=more)
     return 0
 
 
 def copied(
     source: str,
-    destination: str,
+    destination: str | None,
     registry: RegistryOptions,
     *,
     all: bool = False,
@@ -101,8 +104,14 @@ def copied(
     compress: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """`veloci copy` with the same registry options for both sides."""
+    """`veloci copy` with the same registry options for both sides; destination: None is where the image is."""
     from veloci.cli.copy import copy
+    from veloci.transport.home import home
+
+    more: tuple[str, ...] = ()
+    if destination is None:
+        with Way(registry).source(source) as opened:
+            destination, more = home(source, opened)
 
     return copy(
         source,
@@ -111,6 +120,7 @@ def copied(
         format=format,
         compress=compress,
         quiet=quiet,
+        additional_tag=more,
         authfile=registry.authfile,
         cert_dir=registry.cert_dir,
         src_creds=registry.creds,

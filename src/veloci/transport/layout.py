@@ -58,7 +58,7 @@ class LayoutSource(Place):
 
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
-        found = descriptor or self._chosen()
+        found = descriptor or self.chosen()
         with opened(self.files, _path(found.digest)) as chunks, Verified(chunks, found.digest, found.size) as checked:
             raw = b"".join(checked)
         bare = found.replace(annotations={}, platform=None) if descriptor is None else found
@@ -68,7 +68,8 @@ class LayoutSource(Place):
         """See Source."""
         return opened(self.files, _path(descriptor.digest), start)
 
-    def _chosen(self) -> Descriptor:
+    def chosen(self) -> Descriptor:
+        """The entry of index.json that is meant. Raises NotFound, InvalidInput."""
         entries = self.index.manifests
         if self._wanted.startswith("@"):
             found = [e for number, e in enumerate(entries) if self._wanted == f"@{number}"]
