@@ -94,10 +94,10 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         p.close_range(close)
         if child.listens and not child.filtered:
             steps["filter"](child)
-        if wait >= 0:
-            child.ask("ready")
-        else:
+        if child.known:
             os.write(child.parent, b"R")
+        else:
+            child.ask("ready")
         _start(child, last, path, plan, env, wait)
     except OSError as error:
         _report(child, doing, at, error)

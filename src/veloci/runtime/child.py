@@ -17,6 +17,7 @@ class Child:
     def __init__(self) -> None:
         self.parent = -1  # the socket to the parent
         self.born = False  # in its cgroup of version 2
+        self.known = True  # the parent need write nothing down before the program starts
         self.root = -1  # the container's root, O_PATH
         self.late: list[int] = []  # mounts to make read-only once everything in them is made
         self.trees: list[int] = []  # mounts that only the parent may make, in the order of their steps

@@ -46,13 +46,17 @@ class Container:
         no_new_keyring: bool = False,
         preserve_fds: int = 0,
         environment: Sequence[str] = (),
+        start: bool = False,
+        systemd: bool = False,
     ) -> Self:
         """Make the container of `bundle`; its process waits for start() and is a child of this process.
 
         root: the runtime's state directory. stdio: descriptors for its 0, 1 and 2; None: ours. console: a
         connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set, or a function
         that is then called for it. config: instead of the bundle's config.json. preserve_fds: how many
-        descriptors from 3 on it keeps. environment: variables besides those of process.env.
+        descriptors from 3 on it keeps. environment: variables besides those of process.env. start: it does not
+        wait; this returns when its program runs. systemd: its cgroup is a scope that systemd makes,
+        linux.cgroupsPath is "slice:prefix:name".
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
@@ -65,6 +69,7 @@ class Container:
             console=callable(console) or console >= 0,
             pivot=not no_pivot,
             keyring=not no_new_keyring,
+            systemd=systemd,
         )
         plan["env"] += environment
         directory = Directory(root, id)
@@ -76,7 +81,10 @@ class Container:
         try:
             directory.save(saved)
             directory.write("config.json", raw)
-            starting.Starting(self, config, stdio, console).launch(plan, preserve_fds)
+            waits = not start or config.hooks is not None
+            starting.Starting(self, config, stdio, console).launch(plan, preserve_fds, wait=waits)
+            if start and waits:
+                self.start()
         except BaseException:
             self._discard(config.hooks)
             raise
@@ -100,6 +108,10 @@ class Container:
     @property
     def group(self) -> Group:
         """Its control group."""
+        if self.saved.scope:
+            from veloci.runtime.cgroup.systemd import Scope
+
+            return Scope(self.saved.cgroups, self.saved.scope, user=self.saved.owner != 0)
         from veloci.runtime.cgroup import Group
 
         return Group(self.saved.cgroups)

@@ -27,11 +27,12 @@ _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 def prepare(
-    id: str, bundle: str, config: Config | None, *, console: bool, pivot: bool, keyring: bool
+    id: str, bundle: str, config: Config | None, *, console: bool, pivot: bool, keyring: bool, systemd: bool = False
 ) -> tuple[planning.Plan, Config, bytes, Saved]:
     """The plan of a container, its configuration as a value and as written, and what is to be known of it.
 
     config: instead of the bundle's. console: there is a socket for its terminal. pivot, keyring: see plan.compile.
+    systemd: its cgroup is a scope of systemd's.
     Raises NotFound, InvalidInput, Unsupported with the place in config.json, HostError.
     """
     bundle = absolute(bundle)
@@ -39,7 +40,13 @@ def prepare(
     config = config or Config.decode(raw, name="config.json")
     if b"\\u" in raw:
         check_text(config.plain(), "config.json: $")
-    groups = place(config.linux.cgroups_path, id)
+    scope = ""
+    if systemd:
+        from veloci.runtime.cgroup.systemd import place as scoped
+
+        scope, groups = scoped(config.linux.cgroups_path, id)
+    else:
+        groups = place(config.linux.cgroups_path, id)
     plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=f"_ses.{id}" if keyring else "")
     assert config.process is not None
     assert config.root is not None
@@ -53,6 +60,7 @@ def prepare(
         created=now(),
         owner=posix.geteuid(),
         cgroups=groups,
+        scope=scope,
         annotations=config.annotations,
     )
     return plan, config, raw, saved
@@ -109,7 +117,7 @@ class Starting:
     ) -> None:
         self.container, self.config, self.child = container, config, Child()
         child = self.child
-        child.stdio = stdio
+        child.stdio, child.known = stdio, False
         self.group, self.grouped, self.born = container.group, False, False
         self.answers = {
             "maps": self.maps,
@@ -140,9 +148,9 @@ class Starting:
             state = container.state()
             child.state = lambda status: dumps({**state, "status": status, "pid": posix.getpid()})
 
-    def launch(self, plan: planning.Plan, preserve: int) -> None:
-        """Start the process; it waits on exec.fifo when this returns. Raises VelociError."""
-        fifo = self.container.directory.fifo()
+    def launch(self, plan: planning.Plan, preserve: int, *, wait: bool) -> None:
+        """Start the process; when this returns it waits on exec.fifo, or is its program. Raises VelociError."""
+        fifo = self.container.directory.fifo() if wait else -1
         if self.config.hooks and self.config.hooks.start_container:
             self.child.outcome = self.container.directory.outcome()
         join: list[tuple[int, int, str]] = []
@@ -156,7 +164,7 @@ class Starting:
                 steps.TABLE["mapped"] = idmap.mapped
                 self.child.trees = idmap.trees(self.config, plan["steps"])
             group = self.group.open()
-            if self.group.unified:
+            if self.group.early:
                 self.limit()
             self.joins = any(doing == "group" for doing, _, _ in plan["steps"])
             child, answers = self.child, self.answers
@@ -206,8 +214,8 @@ class Starting:
         if self.grouped:
             return
         self.grouped = True
-        if not self.group.unified:
-            self.group.create()
+        if not self.group.early:
+            self.group.begin(pid, self.config.linux.resources or Resources(), self.config.annotations)
             self.limit()
         names = [name for name in self.group.places if not (self.joins if name else self.born)]
         self.group.add(pid, names)

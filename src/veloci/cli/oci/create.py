@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from veloci.cli.oci.main import root
+from veloci.cli.oci.main import chosen, root
 from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput, VelociError
 from veloci.runtime.container import Container
@@ -38,7 +38,7 @@ class Making(Document):
     preserve_fds: int = 0
 
 
-def _create(id: str, making: Making, terminal: str | Callable[[], int]) -> Container:
+def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start: bool = False) -> Container:
     """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
     if posix.geteuid() != 0:
         raise VelociError("needs root", hint="sudo veloci-runtime ...")
@@ -57,9 +57,15 @@ def _create(id: str, making: Making, terminal: str | Callable[[], int]) -> Conta
         no_new_keyring=making.no_new_keyring,
         preserve_fds=listening + making.preserve_fds,
         environment=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
+        start=start,
+        systemd=chosen("systemd-cgroup"),
     )
-    write_pid(making.pid_file, container.saved.pid)
-    send_pidfd(making.pidfd_socket, container.saved.pid)
+    try:
+        write_pid(making.pid_file, container.saved.pid)
+        send_pidfd(making.pidfd_socket, container.saved.pid)
+    except BaseException:
+        container.delete(force=True)
+        raise
     return container
 
 
@@ -98,12 +104,7 @@ def run(id: str, /, *, making: Making, detach: bool = False, keep: bool = False,
         attended.append(Console())
         return attended[0].socket
 
-    container = _create(id, making, making.console_socket if detach else console)
-    try:
-        container.start()
-    except BaseException:
-        container.delete(force=True)
-        raise
+    container = _create(id, making, making.console_socket if detach else console, start=True)
     if detach:
         return 0
     import fcntl  # noqa: F401 -- which the deletion needs, while the container runs
