@@ -66,7 +66,7 @@ class Box:
         return Template(template).render(typed(self.engine().containers.inspect(container))).strip()
 
     def layer(self):
-        """The directory of the image's files."""
+        """The image's layer in the store; how its files are there is the snapshotter's business."""
         return next((self.path / "data/snapshots/layers").glob("sha256-*")) / "fs"
 
     def monitor(self, container):
@@ -110,6 +110,7 @@ def box(_stored, roots):
     """Veloci with an image of busybox. At the end its containers are removed."""
     subprocess.run(["cp", "-a", _stored, roots / "data"], check=True)
     found = Box(roots)
+    found.tree = _stored.parent / "tree"  # of the image's files
     yield found
     containers = found.engine().containers
     for id in containers.records.ids():

@@ -30,7 +30,7 @@ class Bench:
         self.bundle, self.run = tmp_path / "bundle", tmp_path / "r"
         for path in (self.bundle, self.run):
             path.mkdir()
-        shutil.copytree(box.layer(), self.bundle / "rootfs", symlinks=True)
+        shutil.copytree(box.tree, self.bundle / "rootfs", symlinks=True)
         self.runtime = runtimes.named(name, str(self.run), str(self.run), networked=False)
 
     def config(self, *args, tty=False):
