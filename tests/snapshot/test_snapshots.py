@@ -67,8 +67,11 @@ def store(tmp_path):
     return Store(str(tmp_path / "content"))
 
 
-@pytest.fixture
-def snapshots(tmp_path):
+@pytest.fixture(params=["overlay", "erofs"])
+def snapshots(tmp_path, request, monkeypatch):
+    if request.param == "erofs" and not Path("/sys/fs/erofs").exists():
+        pytest.skip("this kernel has no EROFS")
+    monkeypatch.setenv("VELOCI_SNAPSHOTTER", request.param)
     return Snapshots(str(tmp_path / "snapshots"))
 
 
@@ -266,6 +269,10 @@ def test_kernels_before_lowerdir_plus_get_the_same_mount(snapshots, store, tmp_p
     assert overlays() == mounts
 
 
+def form(snapshots):
+    return "Archive" if snapshots.driver == "erofs" else "Directory"
+
+
 def unpacker(snapshots, store, images, extra=""):
     code = (
         "import sys, time\nfrom veloci.content.store import Store\nfrom veloci.snapshot import Snapshots\n"
@@ -278,7 +285,7 @@ def unpacker(snapshots, store, images, extra=""):
 
 def test_many_unpack_the_same_at_once_and_it_is_done_once(snapshots, store):
     images = layers(store, BASE, TOP)
-    count = "from veloci.layer import apply\nread = apply.Application.read\ndef counted(self, chunks):\n    print('applied', flush=True); time.sleep(0.2); read(self, chunks)\napply.Application.read = counted"
+    count = f"from veloci.snapshot.forms import {form(snapshots)} as Form\nread = Form.read\ndef counted(self, chunks):\n    print('applied', flush=True); time.sleep(0.2); read(self, chunks)\nForm.read = counted"
     running = [
         subprocess.Popen(unpacker(snapshots, store, images, count), stdout=subprocess.PIPE, text=True) for _ in range(6)
     ]
@@ -290,7 +297,7 @@ def test_many_unpack_the_same_at_once_and_it_is_done_once(snapshots, store):
 
 def test_one_takes_over_from_one_that_was_killed(snapshots, store):
     images = layers(store, BASE, TOP)
-    hang = "from veloci.layer import settle\nfrom veloci.snapshot import unpack\ndef hang(*a):\n    print('here', flush=True); time.sleep(60)\nunpack.settle = hang"
+    hang = f"from veloci.snapshot.forms import {form(snapshots)} as Form\ndef hang(*a):\n    print('here', flush=True); time.sleep(60)\nForm.settle = hang"
     process = subprocess.Popen(unpacker(snapshots, store, images, hang), stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"here\n"
     waiting = subprocess.Popen(unpacker(snapshots, store, images), stdout=subprocess.PIPE, text=True)

@@ -5,8 +5,12 @@ overlayfs's own 500. Before, all layers stand in one string of at most 4,095 byt
 /proc/self/fd/N to mount(2) in a mount namespace of a child's own, which sends the mount back:
 about 200 layers.
 
-redirect_dir, metacopy, index and xino are off: what is written is then a layer another host can
-use as it is, and programs such as dpkg and apt find the inode numbers and renames they expect.
+A layer kept as its tar has an index beside its directory, and is mounted first (snapshot.erofs).
+
+redirect_dir, metacopy and index are off: what is written is then a layer another host can use as it
+is, and programs such as dpkg and apt find the renames they expect. xino is off where all layers are on
+one filesystem, so that inode numbers are the files' own and stay when a file is copied up; else it is
+on, for the same reason: each layer has numbers of its own, and files would be on as many devices.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OPTIONS = {"redirect_dir": "off", "metacopy": "off", "index": "off", "xino": "off"}
+OPTIONS = {"redirect_dir": "off", "metacopy": "off", "index": "off"}
 LONGEST = 255  # bytes of one value of fsconfig(2)
 PAGE = 4095  # bytes of all options of mount(2)
 
@@ -46,13 +50,21 @@ def _new(lowers: Sequence[str], upper: str, work: str) -> int:
     opened: list[int] = []
     context = mount.fsopen("overlay")
     try:
+        devices = 1
         for path in lowers:
-            mount.fsconfig(context, "lowerdir+", _short(path, opened))
+            index = index_of(path)
+            if index:
+                opened.append(_archive(index, opened))
+                mount.fsconfig_fd(context, "lowerdir+", opened[-1])
+                devices += 1
+            else:
+                mount.fsconfig(context, "lowerdir+", _short(path, opened))
         if upper:
             mount.fsconfig(context, "upperdir", _short(upper, opened))
             mount.fsconfig(context, "workdir", _short(work, opened))
         for key, value in OPTIONS.items():
             mount.fsconfig(context, key, value)
+        mount.fsconfig(context, "xino", "off" if devices == 1 else "on")
         if os.geteuid():
             mount.fsconfig(context, "userxattr")
         mount.fscreate(context)
@@ -61,6 +73,18 @@ def _new(lowers: Sequence[str], upper: str, work: str) -> int:
         os.close(context)
         for file in opened:
             os.close(file)
+
+
+def index_of(path: str) -> str:
+    """The index of the layer whose directory is `path`; "" if it is unpacked."""
+    index = f"{path[:-2]}index"
+    return index if path.endswith("/fs") and os.path.exists(index) else ""
+
+
+def _archive(index: str, opened: list[int]) -> int:
+    from veloci.snapshot.erofs import mounted as archive
+
+    return archive(_short(index, opened), _short(f"{index[:-5]}tar", opened))
 
 
 def _short(path: str, opened: list[int]) -> str:
@@ -109,12 +133,16 @@ def _alone(lowers: Sequence[str], upper: str, work: str) -> int:
 
     unshare(CLONE_NEWNS)
     mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+    indexes = [(path, index) for path in lowers if (index := index_of(path))]
+    for path, index in indexes:
+        mount.move_mount(_archive(index, []), path)
     # opened here: overlayfs takes no directory from another mount namespace
     paths = [f"/proc/self/fd/{os.open(path, os.O_PATH)}" for path in (*lowers, *filter(None, (upper, work)))]
     options = [f"lowerdir={':'.join(paths[: len(lowers)])}"]
     if upper:
         options += [f"upperdir={paths[-2]}", f"workdir={paths[-1]}"]
     options += [f"{key}={value}" for key, value in OPTIONS.items()]
+    options.append("xino=on" if indexes else "xino=off")
     if os.geteuid():
         options.append("userxattr")
     data = ",".join(options)

@@ -26,6 +26,13 @@ class Snapshots:
     def __init__(self, root: str) -> None:
         self.root = root
 
+    @property
+    def driver(self) -> str:
+        """How layers that come are kept: see snapshot.drivers. Raises InvalidInput."""
+        from veloci.snapshot.drivers import driver
+
+        return driver(self)
+
     def has(self, chain_id: Digest) -> bool:
         """Whether the layer is here, whole, and so all below it. "" always is."""
         return not chain_id or os.path.exists(f"{self.layer(chain_id)}/lowers")

@@ -7,10 +7,9 @@ from contextlib import ExitStack, suppress
 from fcntl import LOCK_EX, flock
 
 from veloci.kernel.files import sync_filesystem
-from veloci.layer.apply import Application
-from veloci.layer.settle import settle
 from veloci.layer.stream import Verified, decompressed
 from veloci.layer.tree import remove_tree
+from veloci.snapshot.forms import Archive, Directory
 from veloci.snapshot.snapshots import made
 from veloci.spec import digest as digests
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from veloci.content.store import Store
+    from veloci.snapshot.forms import Form
     from veloci.snapshot.snapshots import Snapshots
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
@@ -31,7 +31,7 @@ class Claim:
     def __init__(self, snapshots: Snapshots, chain_id: Digest, parent: Digest) -> None:
         self.snapshots, self.chain_id, self.parent = snapshots, chain_id, parent
         self.path = f"{snapshots.root}/ingest/{os.path.basename(snapshots.layer(chain_id))}"
-        self.layer: Application | None = None
+        self._form: Form | None = None
         self._file = self._lock()
         self.whole = self._file < 0
 
@@ -58,27 +58,21 @@ class Claim:
         return -1
 
     def read(self, chunks: Iterable[bytes]) -> None:
-        """Apply the tar, but for what needs the layers below."""
-        os.mkdir(self.fs, 0o755)
-        root = os.open(self.fs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fchmod(root, 0o755)
-            self.layer = Application(root, overlay=True)
-        finally:
-            os.close(root)
-        self.layer.read(chunks)
+        """Take the tar, but for what needs the layers below."""
+        self._form = Archive(self.path) if self.snapshots.driver == "erofs" else Directory(self.path)
+        self._form.read(chunks)
 
     def settle(self, below: list[str]) -> None:
         """Do what needs the layers below, whose directories are `below`, top first."""
-        assert self.layer is not None
-        if not below or not (self.layer.implied or self.layer.links):
-            settle(self.layer, None)
+        assert self._form is not None
+        if not below or not self._form.wants:
+            self._form.settle(None)
             return
         view = self.snapshots.overlaid(below)
         try:
             lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
             try:
-                settle(self.layer, lower)
+                self._form.settle(lower)
             finally:
                 os.close(lower)
         finally:
@@ -115,8 +109,8 @@ class Claim:
 
     def close(self) -> None:
         """Give the claim up; what was not published goes."""
-        if self.layer is not None:
-            self.layer.close()
+        if self._form is not None:
+            self._form.close()
         if self._file < 0:
             return
         if not self.whole:

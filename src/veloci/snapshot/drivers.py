@@ -1,0 +1,76 @@
+"""Which way a store's layers are kept from now on. What is there already stays as it is: every way mounts with any.
+
+overlay   unpacked, stacked by overlayfs
+erofs     the tar as it came and an index of it; the kernel reads it where it is (Linux 6.12, root)
+copy      unpacked, and copied whole for each container: where overlayfs is missing
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from veloci.errors import InvalidInput, VelociError
+from veloci.snapshot.snapshots import made
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from veloci.snapshot.snapshots import Snapshots
+
+NAMES = ("overlay", "erofs")
+VARIABLE = "VELOCI_SNAPSHOTTER"  # the command line's --snapshotter
+
+
+def driver(snapshots: Snapshots) -> str:
+    """The one asked for, else the store's, which is chosen here when it has none: the best that works on this host.
+
+    Raises InvalidInput for one that does not exist.
+    """
+    asked = os.environ.get(VARIABLE, "")
+    if asked:
+        return checked(asked)
+    path = f"{snapshots.root}/driver"
+    try:
+        with open(path, encoding="ascii") as file:
+            return checked(file.read().strip())
+    except FileNotFoundError:
+        return _chosen(snapshots, path)
+
+
+def checked(name: str) -> str:
+    """`name`, if it is a driver's. Raises InvalidInput."""
+    if name not in NAMES:
+        raise InvalidInput(f"no snapshotter {name!r}", hint=f"one of {', '.join(NAMES)}", where="--snapshotter")
+    return name
+
+
+def _chosen(snapshots: Snapshots, path: str) -> str:
+    name = next((name for name in NAMES if works(snapshots, name)), NAMES[-1])
+    temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
+    with open(temporary, "x", encoding="ascii") as file:
+        file.write(f"{name}\n")
+    with suppress(FileExistsError):  # another one has chosen
+        os.link(temporary, path)
+    os.unlink(temporary)
+    return name
+
+
+def works(snapshots: Snapshots, name: str) -> bool:
+    """Whether a layer kept in that way can be mounted here: one of two files is made, and mounted upon itself."""
+    from veloci.snapshot.forms import Archive, Directory
+
+    place = f"{snapshots.root}/ingest/try-{os.getpid()}-{os.urandom(6).hex()}"
+    made(place)
+    try:
+        form = Archive(place) if name == "erofs" else Directory(place)
+        try:
+            form.read([bytes(1024)])
+            form.settle(None)
+        finally:
+            form.close()
+        os.close(snapshots.overlaid([f"{place}/fs"]))
+    except (VelociError, OSError):
+        return False
+    finally:
+        snapshots._discard(place)
+    return True

@@ -1,0 +1,135 @@
+"""How a layer is kept: unpacked in overlayfs's form, or as its tar with an index that the kernel reads it by."""
+
+from __future__ import annotations
+
+import os
+
+from veloci.layer.apply import Application
+from veloci.layer.settle import settle
+from veloci.snapshot.snapshots import made
+from veloci.spec.digest import hasher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    from veloci.layer.erofs.read import Reading
+
+    class Form(Protocol):
+        """A layer being made in a directory of its own. First `read`, then, if it `wants`, `settle`; `close` always."""
+
+        @property
+        def wants(self) -> bool:
+            """Whether the layers below are needed for what is left."""
+
+        def read(self, chunks: Iterable[bytes]) -> None:
+            """Take the uncompressed tar, but for what needs the layers below. Raises InvalidInput, HostError."""
+
+        def settle(self, lower: int | None) -> None:
+            """Do the rest. lower: a descriptor of what the layers below make together, None if there are none."""
+
+        def close(self) -> None:
+            """Close what is open."""
+
+
+class Directory:
+    """A layer unpacked: `fs` holds its files, with overlayfs's whiteouts."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._layer: Application | None = None
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """See Form."""
+        os.mkdir(f"{self._path}/fs", 0o755)
+        root = os.open(f"{self._path}/fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchmod(root, 0o755)
+            self._layer = Application(root, overlay=True)
+        finally:
+            os.close(root)
+        self._layer.read(chunks)
+
+    @property
+    def wants(self) -> bool:
+        """See Form."""
+        return self._layer is not None and bool(self._layer.implied or self._layer.links)
+
+    def settle(self, lower: int | None) -> None:
+        """See Form."""
+        assert self._layer is not None
+        settle(self._layer, lower)
+
+    def close(self) -> None:
+        """See Form."""
+        if self._layer is not None:
+            self._layer.close()
+
+
+class Archive:
+    """A layer as it came: `tar`, and `index`; `fs` is an empty directory with the owner, mode and time of its root."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._layer: Reading | None = None
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """See Form."""
+        from veloci.layer.erofs.read import Reading
+
+        self._layer = Reading()
+        file = os.open(f"{self._path}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self._layer.read(_kept(chunks, file))
+        finally:
+            os.close(file)
+
+    @property
+    def wants(self) -> bool:
+        """See Form."""
+        return self._layer is not None and bool(self._layer.tree.implied or self._layer.links)
+
+    def settle(self, lower: int | None) -> None:
+        """See Form."""
+        from veloci.layer.erofs.settle import settle
+        from veloci.layer.erofs.write import Index
+
+        assert self._layer is not None
+        identity = hasher("sha256:")
+        identity.update(os.path.basename(self._path).encode())
+        tar = os.open(f"{self._path}/tar", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"{self._path}/index", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            index = Index(file, tar)
+            settle(self._layer, lower, index)
+            index.finish(self._layer.tree, identity.digest()[:16])
+        finally:
+            os.close(tar)
+            os.close(file)
+        self._make_root()
+
+    def _make_root(self) -> None:
+        """The directory that stands for the layer's root: what is written upon the layer begins as a copy of it."""
+        assert self._layer is not None
+        root = self._layer.tree.root
+        path = f"{self._path}/fs"
+        made(path, 0o755)
+        os.chown(path, root.uid, root.gid)
+        os.chmod(path, root.mode & 0o7777)
+        for key, value in root.xattrs.items():
+            if not key.startswith(b"trusted.overlay."):
+                os.setxattr(path, key, value)
+        os.utime(path, ns=(root.mtime, root.mtime))
+
+    def close(self) -> None:
+        """See Form."""
+
+
+def _kept(chunks: Iterable[bytes], file: int) -> Iterator[bytes]:
+    """The chunks, each written to the file before it is passed on."""
+    for chunk in chunks:
+        written = os.write(file, chunk)
+        while written < len(chunk):
+            written += os.write(file, memoryview(chunk)[written:])
+        yield chunk
