@@ -95,6 +95,7 @@ COMMANDS = {
     "start": "containers:start",
     "stats": "stats:stats",
     "stop": "containers:stop",
+    "system check": "system:check",
     "system df": "system:df",
     "system prune": "prune:system",
     "sync": "sync:sync",

@@ -1,4 +1,4 @@
-"""`veloci system df`."""
+"""`veloci system df` and `veloci system check`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,32 @@ def df(*, format: str | None = None, verbose: bool = False) -> int:
         return 0
     show(formatted(_totals(usage), format, _TABLE, headings=_HEADINGS))
     return 0
+
+
+def check(*, repair: bool = False) -> int:
+    """Read everything that lasts and say what is damaged: a line each, with what to do.
+
+    Looked at are the digests of all blobs, what layers unpack to, what names, indexes and images refer to, unpacked
+    layers file by file, and what containers stand on. Containers run on meanwhile, and images are pulled. The exit
+    status is 1 if something was damaged.
+
+    --repair  take away what is damaged, so that the next pull brings it again, and unpack layers again
+    """
+    from veloci.cli.main import escaped
+    from veloci.engine.check import Check
+    from veloci.engine.engine import Engine
+
+    looked, count = Check(Engine()), 0
+    for damage in looked.damages():
+        count += 1
+        what = damage.hint
+        if repair and damage.repair:
+            done = damage.repair()
+            what = f"{done}, {what.rpartition(', then ')[2]}" if ", then " in what and done == "removed" else done
+        print(escaped(f"{damage}: {what}"), flush=True)
+    found = f"{looked.blobs} blobs, {looked.layers} layers, {len(looked.names)} names, {looked.containers} containers"
+    print(f"{found}: {'whole' if not count else '1 damage' if count == 1 else f'{count} damages'}")
+    return 1 if count else 0
 
 
 def _totals(usage: Usage) -> list[dict[str, str]]:

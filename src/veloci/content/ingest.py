@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from veloci.content.store import Store
     from veloci.spec.digest import Digest
 
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 WORTH = 1 << 20  # bytes of an interrupted download that are worth keeping
 
 
@@ -188,6 +189,6 @@ def _room(error: OSError) -> str:
 def lay_out(root: str) -> None:
     """Make `root` an OCI image layout, if it is none yet."""
     if not os.path.exists(f"{root}/oci-layout"):
-        replace(root, f"{root}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        replace(root, f"{root}/oci-layout", LAYOUT)
         if not os.path.exists(f"{root}/index.json"):
             replace(root, f"{root}/index.json", b'{"schemaVersion":2,"manifests":[]}')

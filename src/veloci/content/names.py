@@ -67,16 +67,57 @@ class Names:
 
     def all(self) -> Iterator[tuple[str, Descriptor]]:
         """Every name and its descriptor, sorted by name."""
-        base = f"{self.root}/refs"
-        found = []
-        for directory, _directories, files in os.walk(base):
-            repository = directory[len(base) + 1 :]
-            found += [repository + (file if repository else file.lstrip(":")) for file in files if file[0] in ":@"]
-        for name in sorted(found):
+        for name, _path in self.paths():
             try:
-                yield name.removesuffix(":"), self.get(name)
+                yield name, self.get(name)
             except NotFound:
                 continue  # removed meanwhile
+
+    def paths(self, repository: str = "") -> list[tuple[str, str]]:
+        """Every name and the file that holds its descriptor, sorted; or those of one repository. Raises HostError."""
+        base = f"{self.root}/refs"
+        found = []
+        stack = [repository]
+        while stack:
+            here = stack.pop()
+            directory = f"{base}/{here}" if here else base
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.name[0] in ":@":
+                            name = here + entry.name if here else entry.name.lstrip(":")
+                            found.append((name.removesuffix(":"), entry.path))
+                        elif not repository and entry.is_dir(follow_symlinks=False):
+                            stack.append(f"{here}/{entry.name}" if here else entry.name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed meanwhile
+            except OSError as error:  # never take what could not be read for what is not there
+                raise HostError(f"list {directory}", error) from error
+        return sorted(found)
+
+    def is_stale(self) -> bool:
+        """Whether index.json is behind refs/: right now, or since a command was killed or the disk was full."""
+        return os.path.exists(f"{self.root}/index.stale")
+
+    def refresh(self) -> None:
+        """Write what other tools read, oci-layout and index.json, anew. Raises HostError."""
+        from fcntl import LOCK_EX, flock
+
+        from veloci.content.files import made, replace
+        from veloci.content.ingest import LAYOUT
+
+        made(self.root)
+        lock = os.open(f"{self.root}/index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(lock, LOCK_EX)
+            replace(self.root, f"{self.root}/oci-layout", LAYOUT)
+            self._index(None)
+            if self.is_stale():
+                os.unlink(f"{self.root}/index.stale")
+        except OSError as error:
+            raise HostError(f"write {self.root}/index.json", error) from error
+        finally:
+            os.close(lock)
 
     def _path(self, name: str) -> str:
         head, slash, last = name.rpartition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock
+from errno import ELOOP
 from stat import S_ISREG
 
 from veloci.errors import Corrupt, HostError, InvalidInput, NotFound
@@ -134,10 +135,12 @@ class Store:
         return size
 
     def digests(self) -> Iterator[Digest]:
-        """The digest of every blob, in no order."""
+        """The digest of every blob, in no order; what has another name there is passed over."""
         for algorithm in _names(f"{self.root}/blobs"):
             for encoded in _names(f"{self.root}/blobs/{algorithm}"):
-                yield f"{algorithm}:{encoded}"
+                digest = f"{algorithm}:{encoded}"
+                if digests.valid(digest):
+                    yield digest
 
     def note(self, digest: Digest) -> None:
         """Keep `digest` from collection until this object's lease ends."""
@@ -160,6 +163,8 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"blob {descriptor.digest} is not in {self.root}", hint="pull the image again") from None
         except OSError as error:
+            if error.errno == ELOOP:
+                raise Corrupt(descriptor.digest, want="a plain file", got="a symlink") from None
             raise HostError(f"open blob {descriptor.digest}", error) from error
         status = os.fstat(file)
         if not S_ISREG(status.st_mode) or status.st_size != descriptor.size:
