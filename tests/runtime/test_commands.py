@@ -152,7 +152,6 @@ def test_what_a_container_leaves_running_is_gone_with_it(runtime):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--systemd-cgroup"], "--systemd-cgroup: cgroups are not made through systemd"),
         (["--rootless", "true"], "--rootless: veloci-runtime needs root"),
         (["--log-format", "xml"], "--log-format: invalid log-format: 'xml'"),
         (["--criu", "/x"], "--criu: unknown option"),
@@ -174,7 +173,7 @@ def test_features_are_at_least_runcs(runtime):
         assert set(theirs["linux"][name]) <= set(ours["linux"][name])
     for name in ("actions", "operators", "archs"):
         assert set(theirs["linux"]["seccomp"][name]) <= set(ours["linux"]["seccomp"][name])
-    assert ours["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True}
+    assert ours["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True}
     assert ours["linux"]["netDevices"] == ours["linux"]["mountExtensions"]["idmap"] == {"enabled": True}
     assert "MPOL_BIND" in ours["linux"]["memoryPolicy"]["modes"]
 

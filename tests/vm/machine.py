@@ -14,6 +14,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import tomllib
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 KEPT = PROJECT / ".vm"
 PACKAGES = (
     "systemd-sysv dbus kmod python3 linux-image-cloud-amd64 busybox-static runc crun libseccomp2 libcap2-bin "
-    "iproute2 nftables iptables attr acl curl procps strace ca-certificates"
+    "iproute2 nftables iptables attr acl curl procps strace ca-certificates uidmap dbus-user-session libpam-systemd"
 )
 LIBRARIES = "pytest", "pytest-timeout", "hypothesis", "msgspec", "pyroute2"
 TESTS = ["tests/runtime", "tests/kernel", "tests/snapshot", "tests/network", "tests/cli/test_run.py"]
@@ -69,7 +70,8 @@ def main() -> int:
 
 def base() -> Path:
     """The root file system, made if it is not there or was made of other packages."""
-    words = " ".join((PACKAGES, *LIBRARIES))
+    wanted = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    words = " ".join((PACKAGES, *LIBRARIES, *wanted))
     root = KEPT / f"root-{sha256(words.encode()).hexdigest()[:12]}"
     if not root.exists():
         for old in KEPT.glob("root-*"):

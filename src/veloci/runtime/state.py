@@ -34,6 +34,7 @@ class Saved(Document):
     created: str  # RFC 3339, UTC
     owner: int  # uid
     cgroups: dict[str, str] = {}
+    scope: str = ""  # systemd's, whose groups those are: "SLICE:UNIT"
     pid: int = 0  # 0: not made yet
     started: int = 0  # when the process began, in clock ticks after boot
     annotations: dict[str, str] = {}

@@ -136,12 +136,6 @@ def _globals(words: list[str]) -> list[str]:
 
 def _refuse() -> None:
     """Name what is asked of all commands and cannot be done."""
-    if "systemd-cgroup" in _chosen and _chosen["systemd-cgroup"] != "false":
-        raise Unsupported(
-            "cgroups are not made through systemd",
-            where="--systemd-cgroup",
-            hint="let the caller use the driver cgroupfs",
-        )
     if _chosen.get("rootless", "auto") not in ("auto", "false"):
         raise Unsupported("veloci-runtime needs root", where="--rootless", hint="--rootless=auto")
     if _chosen.get("log-format", "text") not in ("text", "json"):
@@ -179,6 +173,11 @@ def root() -> str:
     from veloci.runtime.container import ROOT
 
     return _chosen.get("root") or ROOT
+
+
+def chosen(flag: str) -> bool:
+    """Whether the switch `flag` stands before the command."""
+    return _chosen.get(flag, "false") != "false"
 
 
 def load(id: str) -> Container:

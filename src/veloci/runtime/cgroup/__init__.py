@@ -14,7 +14,7 @@ from veloci.kernel.cgroupfs import hierarchies, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from veloci.spec.runtime import Resources
 
@@ -29,13 +29,7 @@ def place(path: str, id: str) -> dict[str, str]:
     group (in version 2 beside it, for a group with processes can have no children with controllers).
     Raises InvalidInput: no `..` may lead out of the hierarchy.
     """
-    if ".." in path.split("/") or path.rstrip("/") != path.rstrip():
-        raise InvalidInput(f"{path!r} is not a path below the hierarchy", where="config.json: $.linux.cgroupsPath")
-    inner = "/".join(part for part in (path or id).split("/") if part not in ("", "."))
-    if not inner:
-        raise InvalidInput("names the root of the hierarchy", where="config.json: $.linux.cgroupsPath")
-    if len(inner) > _LONGEST or any(len(part) > _LONGEST_PART for part in inner.split("/")):
-        raise InvalidInput("is too long", where="config.json: $.linux.cgroupsPath")
+    inner = inside(path or id)
     places = {}
     for hierarchy in hierarchies():
         if path.startswith("/"):
@@ -48,12 +42,25 @@ def place(path: str, id: str) -> dict[str, str]:
     return places
 
 
+def inside(path: str) -> str:
+    """`path` without what says nothing, checked to be below a hierarchy's root. Raises InvalidInput."""
+    if ".." in path.split("/") or path.rstrip("/") != path.rstrip():
+        raise InvalidInput(f"{path!r} is not a path below the hierarchy", where="config.json: $.linux.cgroupsPath")
+    inner = "/".join(part for part in path.split("/") if part not in ("", "."))
+    if not inner:
+        raise InvalidInput("names the root of the hierarchy", where="config.json: $.linux.cgroupsPath")
+    if len(inner) > _LONGEST or any(len(part) > _LONGEST_PART for part in inner.split("/")):
+        raise InvalidInput("is too long", where="config.json: $.linux.cgroupsPath")
+    return inner
+
+
 class Group:
     """One container's directories in the hierarchies."""
 
     def __init__(self, places: dict[str, str]) -> None:
         self.places = places
         self.unified = len(places) == 1 and "" in places  # version 2 alone
+        self.early = self.unified  # its limits can be set before there is a process
 
     def check(self) -> None:
         """Raise Conflict if a process is in one of the directories, which then is something else's; HostError."""
@@ -85,6 +92,13 @@ class Group:
         for name, directory in self.places.items():
             if name:
                 self._make(name, directory)
+
+    def begin(self, pid: int, resources: Resources, annotations: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Make what is not made before there is a process `pid`, which need not be in it then. Raises HostError.
+
+        resources, annotations: config.json's, for who makes groups with their limits.
+        """
+        self.create()
 
     def _make(self, name: str, directory: str) -> None:
         try:

@@ -59,6 +59,11 @@ def apply(directory: str, resources: Resources, *, devices: bool) -> None:
                 raise HostError("attach the device program", error, where=f"{_AT}.devices") from error
 
 
+def weight(shares: int) -> int:
+    """The weight, 1 to 10000, that stands for version 1's shares, 2 to 262144; as runc 1.1."""
+    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
+
+
 def _settings(directory: str, resources: Resources) -> Iterator[Setting]:
     if resources.pids and resources.pids.limit is not None and resources.pids.limit != 0:
         yield "pids.max", _or_max(resources.pids.limit), "pids.limit"
@@ -124,7 +129,7 @@ def _cpu(directory: str, cpu: Cpu) -> Iterator[Setting]:
     if cpu.idle is not None:
         yield "cpu.idle", cpu.idle, "cpu.idle"
     if cpu.shares:
-        yield "cpu.weight", 1 + (min(max(cpu.shares, 2), 262144) - 2) * 9999 // 262142, "cpu.shares"
+        yield "cpu.weight", weight(cpu.shares), "cpu.shares"
     if cpu.quota or cpu.period:
         quota, period = read(directory, "cpu.max").split() if exists(f"{directory}/cpu.max") else ("max", "100000")
         if cpu.quota:
