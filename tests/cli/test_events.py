@@ -83,7 +83,7 @@ def test_what_happens_is_seen_at_once(box):
         time.sleep(0.5)
         box.ok("run", "--name", "it", "--rm", "--network", "none", "bb", "true")
         seen = [looking.stdout.readline() for _ in range(5)]
-    assert seen == ["create it\n", "start it\n", "attach it\n", "die it\n", "destroy it\n"]
+    assert seen == ["create it\n", "attach it\n", "start it\n", "die it\n", "destroy it\n"]
 
 
 def test_the_journal_is_bounded_and_looked_through_as_it_grows(box):

@@ -43,6 +43,7 @@ class Monitor:
         self.bundle = f"{task.data}/bundle"
         self.poll = epoll()
         self.clients = Clients(self.poll, task.run)
+        self.attached = first is not None
         if first is not None:
             self.clients.welcome(first, output=True)
         self.streams = Streams(self.poll, self._written)
@@ -65,6 +66,8 @@ class Monitor:
         when it has ended for good and is cleaned up, before clients are told.
         """
         self._enter()
+        if self.attached:
+            self._tell("attach")
         error = self._start()
         if error:
             self._record("created", error.exit_status or 125, str(error))
@@ -235,8 +238,9 @@ class Monitor:
     def _obey(self, client: Client, message: bytes) -> None:
         kind, data = message[:1], message[1:]
         if kind == b"a":
+            if not client.output:  # one that was there before the start was told of then
+                self._tell("attach")
             client.output, client.input = b"o" in data, b"i" in data
-            self._tell("attach")
         elif kind == b"i":
             self.streams.feed(data, lambda more: self.clients.send(client, b"w" if more else b"z"))
         elif kind == b"c" or (not kind and client.input and self.streams.tty < 0):
