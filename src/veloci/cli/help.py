@@ -84,14 +84,16 @@ def _both(found: dict[str, str]) -> dict[str, object]:
 def _overview(names: list[str]) -> str:
     """Every command with the first line of its help."""
     head = (
-        "Usage: veloci [--root DIR] [--runroot DIR] COMMAND\n\n"
+        "Usage: veloci [--root DIR] [--runroot DIR] [--snapshotter NAME] COMMAND\n\n"
         "Builds, ships, opens, runs and connects containers, without a daemon.\n\n"
     )
     tail = (
         "\nOptions:\n"
-        "  --root DIR      where images and containers are kept (VELOCI_ROOT)\n"
-        "  --runroot DIR   where what a reboot may lose is kept (VELOCI_RUN)\n"
-        "  -v, --version   show the version\n"
+        "  --root DIR           where images and containers are kept (VELOCI_ROOT)\n"
+        "  --runroot DIR        where what a reboot may lose is kept (VELOCI_RUN)\n"
+        "  --snapshotter NAME   how layers that come are kept: erofs, overlay or copy (VELOCI_SNAPSHOTTER);\n"
+        "                       without it as the store has chosen: veloci info\n"
+        "  -v, --version        show the version\n"
         "\nveloci COMMAND --help says more about a command.\n"
     )
     return f"{head}Commands:\n{_lines(names)}{tail}"

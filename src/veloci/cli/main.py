@@ -58,6 +58,7 @@ COMMANDS = {
     "index push": "index:push",
     "index remove": "index:remove",
     "import": "images:import_",
+    "info": "info:info",
     "inspect": "inspect:inspect",
     "kill": "containers:kill",
     "list-tags": "list_tags:list_tags",
@@ -133,6 +134,7 @@ ALIASES = {
     **{f"image {name}": name for name in "build history import inspect load pull push save tag".split()},
     "image rm": "rmi",
     "gc": "layout gc",
+    "system info": "info",
     "stat": "image stat",
 }
 GROUPS = {name.partition(" ")[0] for name in (*COMMANDS, *ALIASES) if " " in name}
@@ -187,10 +189,10 @@ def escaped(text: str) -> str:
 
 
 def _global_options(words: list[str]) -> list[str]:
-    """Take the options before the command: they choose our directories."""
+    """Take the options before the command: they choose our directories, and how layers are kept."""
     from os import environ
 
-    variables = {"--root": "VELOCI_ROOT", "--runroot": "VELOCI_RUN"}
+    variables = {"--root": "VELOCI_ROOT", "--runroot": "VELOCI_RUN", "--snapshotter": "VELOCI_SNAPSHOTTER"}
     while words and words[0].startswith("-"):
         flag, equals, value = words[0].partition("=")
         if flag in ("--version", "-v", "--help", "-h"):
@@ -198,10 +200,17 @@ def _global_options(words: list[str]) -> list[str]:
         if flag not in variables:
             raise InvalidInput("unknown option", where=flag, hint="veloci --help", exit_status=125)
         if not equals and len(words) < 2:
-            raise InvalidInput("needs a directory", where=flag, hint="veloci --help", exit_status=125)
-        from os.path import abspath
+            needed = "a name" if flag == "--snapshotter" else "a directory"
+            raise InvalidInput(f"needs {needed}", where=flag, hint="veloci --help", exit_status=125)
+        value = value if equals else words[1]
+        if flag == "--snapshotter":
+            from veloci.snapshot.drivers import checked
 
-        environ[variables[flag]] = abspath(value if equals else words[1])
+            environ[variables[flag]] = checked(value)
+        else:
+            from os.path import abspath
+
+            environ[variables[flag]] = abspath(value)
         words = words[1 if equals else 2 :]
     return words or ["help"]
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.snapshot.snapshots import Snapshots
 
-NAMES = ("overlay", "erofs")
+NAMES = ("erofs", "overlay")
 VARIABLE = "VELOCI_SNAPSHOTTER"  # the command line's --snapshotter
 
 
@@ -58,6 +58,7 @@ def _chosen(snapshots: Snapshots, path: str) -> str:
 def works(snapshots: Snapshots, name: str) -> bool:
     """Whether a layer kept in that way can be mounted here: one of two files is made, and mounted upon itself."""
     from veloci.snapshot.forms import Archive, Directory
+    from veloci.snapshot.overlay import mounted
 
     place = f"{snapshots.root}/ingest/try-{os.getpid()}-{os.urandom(6).hex()}"
     made(place)
@@ -68,7 +69,8 @@ def works(snapshots: Snapshots, name: str) -> bool:
             form.settle(None)
         finally:
             form.close()
-        os.close(snapshots.overlaid([f"{place}/fs"]))
+        made(f"{place}/below")
+        os.close(mounted([f"{place}/fs", f"{place}/below"]))
     except (VelociError, OSError):
         return False
     finally:

@@ -1,0 +1,42 @@
+"""Where and how images and containers are kept, and how that is chosen."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def veloci(*words, status=0):
+    done = subprocess.run([sys.executable, "-m", "veloci", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout if not status else done.stderr
+
+
+def test_it_says_how_layers_are_kept_and_where(roots):
+    lines = dict(line.strip().split(": ", 1) for line in veloci("info").splitlines())
+    assert lines["Root Dir"] == str(roots / "data")
+    assert lines["Kernel Version"] == os.uname().release
+    assert lines["Containers"] == lines["Images"] == "0"
+    assert (roots / "data/snapshots/driver").read_text() == lines["Storage Driver"] + "\n"
+
+
+def test_the_fields_are_dockers_and_numbers_are_numbers(roots):
+    found = json.loads(veloci("info", "--format", "json"))
+    assert (found["DockerRootDir"], found["OSType"], found["NCPU"]) == (str(roots / "data"), "linux", os.cpu_count())
+    assert veloci("system", "info", "-f", "{{.Images}} {{.ContainersRunning}}") == "0 0\n"
+
+
+@pytest.mark.needs("root", "erofs", "overlay")
+def test_a_kernel_that_can_read_a_layer_as_it_is_is_let(roots):
+    assert veloci("info", "-f", "{{.Driver}}") == "erofs\n"
+
+
+def test_one_may_choose_for_one_command_and_the_store_keeps_its_own(roots):
+    (roots / "data/snapshots").mkdir(parents=True)
+    (roots / "data/snapshots/driver").write_text("overlay\n")
+    assert veloci("--snapshotter", "erofs", "info", "-f", "{{.Driver}}") == "erofs\n"
+    assert veloci("info", "-f", "{{.Driver}}") == "overlay\n"
+    said = veloci("--snapshotter=zip", "info", status=1)
+    assert said.splitlines()[0] == "veloci: --snapshotter: no snapshotter 'zip'"

@@ -1,0 +1,159 @@
+"""Layers kept in one way or another, side by side, and what only one of the ways has."""
+
+import contextlib
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from veloci.errors import InvalidInput
+from veloci.layer.stream import Hashed
+from veloci.snapshot import Snapshots
+from veloci.snapshot.drivers import driver, works
+from veloci.spec.digest import chain, of
+
+pytestmark = pytest.mark.needs("root", "overlay", "erofs")
+
+
+def tar(*members):
+    """A tar of (name, content), content a bytes, or a hard link's or directory's fields."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            for key, value in content.items() if isinstance(content, dict) else ():
+                setattr(info, key, value)
+            info.size = len(content) if isinstance(content, bytes) else 0
+            archive.addfile(info, io.BytesIO(content) if info.size else None)
+    return out.getvalue()
+
+
+FIRST = tar(("d", {"type": tarfile.DIRTYPE, "mode": 0o700, "uid": 5}), ("d/a", b"1" * 5000), ("d/b", b"2"), ("x", b"3"))
+SECOND = tar(("d/.wh.b", b""), ("d/c", b"4"), ("hard", {"type": tarfile.LNKTYPE, "linkname": "d/a"}))
+THIRD = tar(("d/.wh..wh..opq", b""), ("d/e", b"5"))
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    return Snapshots(str(tmp_path / "snapshots"))
+
+
+@contextlib.contextmanager
+def inside(tree):
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=tree)
+    try:
+        yield Path(f"/proc/self/fd/{directory}")
+    finally:
+        os.close(directory)
+        os.close(tree)
+
+
+def names(root):
+    return sorted(
+        os.path.relpath(os.path.join(top, name), f"{root}/.")
+        for top, _, files in os.walk(f"{root}/.")
+        for name in files
+    )
+
+
+def apply(snapshots, monkeypatch, ways):
+    """FIRST, SECOND and THIRD, each kept in the way its letter says."""
+    top = ""
+    for way, each in zip(ways, (FIRST, SECOND, THIRD), strict=False):
+        monkeypatch.setenv("VELOCI_SNAPSHOTTER", {"e": "erofs", "o": "overlay"}[way])
+        top = snapshots.apply(top, of(each), [each])
+    return top
+
+
+@pytest.mark.parametrize("ways", ["ee", "oo", "eo", "oe"])
+def test_layers_of_both_kinds_stack_and_look_the_same(snapshots, monkeypatch, ways):
+    with inside(snapshots.view(apply(snapshots, monkeypatch, ways))) as root:
+        assert names(root) == ["d/a", "d/c", "hard", "x"]
+        assert os.stat(root / "d").st_uid == 5
+        assert os.stat(root / "d").st_mode & 0o7777 == 0o700
+        assert (root / "hard").read_bytes() == b"1" * 5000
+        assert os.path.samefile(root / "hard", root / "d/a")
+
+
+@pytest.mark.parametrize("ways", ["eee", "ooo", "eoe", "oeo", "eeo", "ooe"])
+def test_an_opaque_directory_hides_what_is_below_in_whatever_form(snapshots, monkeypatch, ways):
+    with inside(snapshots.view(apply(snapshots, monkeypatch, ways))) as root:
+        assert names(root) == ["d/e", "hard", "x"]
+
+
+def test_a_layer_is_four_names_however_many_files_it_has(snapshots, monkeypatch):
+    apply(snapshots, monkeypatch, "e")
+    assert sorted(os.listdir(snapshots.layer(of(FIRST)))) == ["fs", "index", "lowers", "tar"]
+    assert Path(snapshots.layer(of(FIRST)), "tar").read_bytes() == FIRST
+
+
+def test_every_file_is_on_one_device_and_keeps_its_number_when_it_is_changed(snapshots, monkeypatch):
+    snapshots.prepare("a", apply(snapshots, monkeypatch, "ee"))
+    with inside(snapshots.mount("a")) as root:
+        before = {name: os.stat(root / name) for name in (".", "d", "d/a", "d/c", "x")}
+        assert len({status.st_dev for status in before.values()}) == 1
+        os.chmod(root / "x", 0o600)
+        (root / "d/c").write_bytes(b"more")
+        assert os.stat(root / "x").st_ino == before["x"].st_ino
+        assert os.stat(root / "d/c").st_ino == before["d/c"].st_ino
+
+
+def test_what_is_written_upon_it_is_a_layer_as_any_other(snapshots, monkeypatch):
+    top = apply(snapshots, monkeypatch, "ee")
+    snapshots.prepare("a", top)
+    with inside(snapshots.mount("a")) as root:
+        os.unlink(root / "x")
+        (root / "d/a").write_bytes(b"changed")
+        os.mkdir(root / "n")
+        os.rename(root / "d/c", root / "n/c")
+    changes = Hashed(snapshots.changes("a"))
+    layer = b"".join(changes)
+    committed = snapshots.commit("a", changes.digest)
+    monkeypatch.setenv("VELOCI_SNAPSHOTTER", "erofs")
+    other = Snapshots(snapshots.root + "-other")
+    for parent, each in (("", FIRST), (of(FIRST), SECOND), (top, layer)):
+        again = other.apply(parent, of(each), [each])
+    assert again == committed == chain(top, changes.digest)
+    for store in (snapshots, other):
+        with inside(store.view(committed)) as root:
+            assert names(root) == ["d/a", "hard", "n/c"]
+            assert (root / "d/a").read_bytes() == b"changed"
+
+
+def test_removing_it_leaves_nothing(snapshots, monkeypatch):
+    apply(snapshots, monkeypatch, "ee")
+    assert snapshots.collect([]) >= len(FIRST)
+    assert snapshots.chain_ids() == []
+    assert os.listdir(f"{snapshots.root}/ingest") == []
+
+
+def test_a_mount_outlives_the_removal_of_its_layers(snapshots, monkeypatch):
+    tree = snapshots.view(apply(snapshots, monkeypatch, "e"))
+    snapshots.collect([])
+    with inside(tree) as root:
+        assert (root / "d/a").read_bytes() == b"1" * 5000
+
+
+def test_programs_run_from_it(snapshots, monkeypatch):
+    busybox = Path("/bin/busybox").read_bytes()
+    layer = tar(("bin", {"type": tarfile.DIRTYPE, "mode": 0o755}), ("bin/busybox", busybox))
+    monkeypatch.setenv("VELOCI_SNAPSHOTTER", "erofs")
+    snapshots.prepare("a", snapshots.apply("", of(layer), [layer]))
+    with inside(snapshots.mount("a")) as root:
+        os.chmod(root / "bin/busybox", 0o755)
+        assert subprocess.check_output([f"/proc/{os.getpid()}/fd/{root.name}/bin/busybox", "echo", "run"]) == b"run\n"
+
+
+def test_the_store_chooses_once_and_says_no_to_what_it_does_not_know(snapshots, monkeypatch):
+    monkeypatch.delenv("VELOCI_SNAPSHOTTER", raising=False)
+    assert driver(snapshots) == "erofs"
+    Path(snapshots.root, "driver").write_text("overlay\n")
+    assert driver(snapshots) == "overlay"
+    assert (works(snapshots, "erofs"), works(snapshots, "overlay")) == (True, True)
+    assert sorted(os.listdir(snapshots.root)) == ["driver", "ingest"]
+    Path(snapshots.root, "driver").write_text("tape\n")
+    with pytest.raises(InvalidInput, match="no snapshotter 'tape'"):
+        driver(snapshots)
