@@ -63,12 +63,12 @@ def apply(snapshots, monkeypatch, ways):
     """FIRST, SECOND and THIRD, each kept in the way its letter says."""
     top = ""
     for way, each in zip(ways, (FIRST, SECOND, THIRD), strict=False):
-        monkeypatch.setenv("VELOCI_SNAPSHOTTER", {"e": "erofs", "o": "overlay"}[way])
+        monkeypatch.setenv("VELOCI_SNAPSHOTTER", {"e": "erofs", "o": "overlay", "c": "copy"}[way])
         top = snapshots.apply(top, of(each), [each])
     return top
 
 
-@pytest.mark.parametrize("ways", ["ee", "oo", "eo", "oe"])
+@pytest.mark.parametrize("ways", ["ee", "oo", "eo", "oe", "cc", "ec"])
 def test_layers_of_both_kinds_stack_and_look_the_same(snapshots, monkeypatch, ways):
     with inside(snapshots.view(apply(snapshots, monkeypatch, ways))) as root:
         assert names(root) == ["d/a", "d/c", "hard", "x"]
@@ -78,7 +78,7 @@ def test_layers_of_both_kinds_stack_and_look_the_same(snapshots, monkeypatch, wa
         assert os.path.samefile(root / "hard", root / "d/a")
 
 
-@pytest.mark.parametrize("ways", ["eee", "ooo", "eoe", "oeo", "eeo", "ooe"])
+@pytest.mark.parametrize("ways", ["eee", "ooo", "eoe", "oeo", "eeo", "ooe", "ccc", "oec"])
 def test_an_opaque_directory_hides_what_is_below_in_whatever_form(snapshots, monkeypatch, ways):
     with inside(snapshots.view(apply(snapshots, monkeypatch, ways))) as root:
         assert names(root) == ["d/e", "hard", "x"]
@@ -147,13 +147,32 @@ def test_programs_run_from_it(snapshots, monkeypatch):
         assert subprocess.check_output([f"/proc/{os.getpid()}/fd/{root.name}/bin/busybox", "echo", "run"]) == b"run\n"
 
 
+def test_a_container_without_overlayfs_has_a_copy_and_its_changes_are_the_same_layer(snapshots, monkeypatch):
+    layers = []
+    for way in ("copy", "overlay"):
+        monkeypatch.setenv("VELOCI_SNAPSHOTTER", way)
+        snapshots.prepare(way, apply(snapshots, monkeypatch, way[0] * 2))
+        with inside(snapshots.mount(way)) as root:
+            assert names(root) == ["d/a", "d/c", "hard", "x"]
+            os.unlink(root / "x")
+            (root / "d/c").write_bytes(b"changed")
+            os.utime(root / "d/c", (7, 7))
+            os.mkdir(root / "empty")
+        layers.append(b"".join(snapshots.changes(way, epoch=9, mount_points=[b"empty"])))
+    assert layers[0] == layers[1]
+    monkeypatch.setenv("VELOCI_SNAPSHOTTER", "copy")
+    with inside(snapshots.view(snapshots.commit("copy", of(layers[0])))) as root:
+        assert names(root) == ["d/a", "d/c", "hard"]
+        assert (root / "d/c").read_bytes() == b"changed"
+
+
 def test_the_store_chooses_once_and_says_no_to_what_it_does_not_know(snapshots, monkeypatch):
     monkeypatch.delenv("VELOCI_SNAPSHOTTER", raising=False)
     assert driver(snapshots) == "erofs"
     Path(snapshots.root, "driver").write_text("overlay\n")
     assert driver(snapshots) == "overlay"
     assert (works(snapshots, "erofs"), works(snapshots, "overlay")) == (True, True)
-    assert sorted(os.listdir(snapshots.root)) == ["driver", "ingest"]
+    assert sorted(os.listdir(snapshots.root)) == ["driver", "ingest", "lock"]
     Path(snapshots.root, "driver").write_text("tape\n")
     with pytest.raises(InvalidInput, match="no snapshotter 'tape'"):
         driver(snapshots)

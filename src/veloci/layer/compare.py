@@ -9,19 +9,28 @@ from veloci.layer.diff import Status, Walk, chunked, equal, status_below, whiteo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from veloci.layer.owners import Owners
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def compare(new: int, old: int, *, epoch: int | None = None, owners: Owners | None = None) -> Iterator[bytes]:
+def compare(
+    new: int,
+    old: int,
+    *,
+    epoch: int | None = None,
+    owners: Owners | None = None,
+    mount_points: Collection[bytes] = (),
+) -> Iterator[bytes]:
     """The uncompressed tar that, applied to the tree `old`, gives the tree `new`; both are directories' descriptors.
 
-    A file of several names is in it under all of them if any is new. epoch, owners: as for `diff`.
+    A file of several names is in it under all of them if any is new. epoch, owners, mount_points: as for `diff`.
     """
-    yield from chunked(_Trees(links(new), links(old), epoch, owners).changed(new, old))
+    walk = _Trees(links(new), links(old), epoch, owners)
+    walk.mount_points = mount_points
+    yield from chunked(walk.changed(new, old))
 
 
 class _Trees(Walk):
@@ -48,6 +57,8 @@ class _Trees(Walk):
                 continue
             status = Status(upper, name)
             below = status_below(lower, name) if name in before else None
+            if not below and path + name in self.mount_points and self._bare(path + name, name, upper, status):
+                continue
             if S_ISDIR(status.stat.st_mode):
                 yield from self.enter(path + name + b"/", name, upper, lower, status, below)
             elif S_ISSOCK(status.stat.st_mode):

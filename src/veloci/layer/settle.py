@@ -147,7 +147,7 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
     try:
         os.lstat(last, dir_fd=parent.file)
     except FileNotFoundError:
-        _copy(lower, aim, status, parent.file, last)
+        copy_up(lower, aim, status, parent.file, last)
     above, _, name = path.rpartition(b"/")
     place = directories.get(above)
     try:
@@ -159,8 +159,8 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
     os.link(last, name, src_dir_fd=parent.file, dst_dir_fd=place.file, follow_symlinks=False)
 
 
-def _copy(lower: int, path: bytes, status: os.stat_result, parent: int, name: bytes) -> None:
-    """Copy a file up: content, owner, mode, attributes, time."""
+def copy_up(lower: int, path: bytes, status: os.stat_result, parent: int, name: bytes) -> None:
+    """Copy a file, no directory, of the tree `lower`, to `name` in `parent`: content, owner, mode, attributes, time."""
     if S_ISLNK(status.st_mode):
         os.symlink(target_of(lower, path), name, dir_fd=parent)
     elif not S_ISREG(status.st_mode):

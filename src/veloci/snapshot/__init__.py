@@ -2,7 +2,7 @@
 
     layers/<chain ID>/{fs,lowers}      a layer unpacked in overlayfs's form; itself and those below it, top first
     layers/<chain ID>/{tar,index,fs,lowers}   or as it came, with an EROFS index of it; fs stands for its root
-    driver                             which of the two ways is taken for what comes: snapshot.drivers
+    driver                             which way is taken for what comes: snapshot.drivers
     writable/<key>/{fs,work,parent}    what a container writes; a symlink to the layer it stands on
     ingest/<chain ID>/                 a layer being unpacked, locked (flock on the directory) by who does it
     lock                               shared while a key is prepared, exclusive while layers are removed

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from fcntl import LOCK_SH
 
 from veloci.errors import InvalidInput, VelociError
-from veloci.snapshot.snapshots import made
+from veloci.snapshot.snapshots import Lock, made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.snapshot.snapshots import Snapshots
 
-NAMES = ("erofs", "overlay")
+NAMES = ("erofs", "overlay", "copy")  # the best first; the last works everywhere
 VARIABLE = "VELOCI_SNAPSHOTTER"  # the command line's --snapshotter
 
 
@@ -45,7 +46,7 @@ def checked(name: str) -> str:
 
 
 def _chosen(snapshots: Snapshots, path: str) -> str:
-    name = next((name for name in NAMES if works(snapshots, name)), NAMES[-1])
+    name = next((name for name in NAMES[:-1] if works(snapshots, name)), NAMES[-1])
     temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
     with open(temporary, "x", encoding="ascii") as file:
         file.write(f"{name}\n")
@@ -57,22 +58,26 @@ def _chosen(snapshots: Snapshots, path: str) -> str:
 
 def works(snapshots: Snapshots, name: str) -> bool:
     """Whether a layer kept in that way can be mounted here: one of two files is made, and mounted upon itself."""
+    place = f"{snapshots.root}/ingest/try-{os.getpid()}-{os.urandom(6).hex()}"
+    with Lock(snapshots.root, LOCK_SH):  # else it might be collected
+        try:
+            _try(place, name)
+        except (VelociError, OSError):
+            return False
+        finally:
+            snapshots._discard(place)
+    return True
+
+
+def _try(place: str, name: str) -> None:
     from veloci.snapshot.forms import Archive, Directory
     from veloci.snapshot.overlay import mounted
 
-    place = f"{snapshots.root}/ingest/try-{os.getpid()}-{os.urandom(6).hex()}"
-    made(place)
+    made(f"{place}/below")
+    form = Archive(place) if name == "erofs" else Directory(place)
     try:
-        form = Archive(place) if name == "erofs" else Directory(place)
-        try:
-            form.read([bytes(1024)])
-            form.settle(None)
-        finally:
-            form.close()
-        made(f"{place}/below")
-        os.close(mounted([f"{place}/fs", f"{place}/below"]))
-    except (VelociError, OSError):
-        return False
+        form.read([bytes(1024)])
+        form.settle(None)
     finally:
-        snapshots._discard(place)
-    return True
+        form.close()
+    os.close(mounted([f"{place}/fs", f"{place}/below"]))

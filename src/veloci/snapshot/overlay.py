@@ -52,10 +52,10 @@ def _new(lowers: Sequence[str], upper: str, work: str) -> int:
     try:
         devices = 1
         for path in lowers:
-            index = index_of(path)
-            if index:
-                opened.append(_archive(index, opened))
-                mount.fsconfig_fd(context, "lowerdir+", opened[-1])
+            tree = archived(path, opened)
+            if tree >= 0:
+                opened.append(tree)
+                mount.fsconfig_fd(context, "lowerdir+", tree)
                 devices += 1
             else:
                 mount.fsconfig(context, "lowerdir+", _short(path, opened))
@@ -81,7 +81,14 @@ def index_of(path: str) -> str:
     return index if path.endswith("/fs") and os.path.exists(index) else ""
 
 
-def _archive(index: str, opened: list[int]) -> int:
+def archived(path: str, opened: list[int]) -> int:
+    """A descriptor of the detached mount of the layer whose directory is `path` if it is kept as its tar; else -1.
+
+    opened: gets descriptors to be closed later. Raises OSError.
+    """
+    index = index_of(path)
+    if not index:
+        return -1
     from veloci.snapshot.erofs import mounted as archive
 
     return archive(_short(index, opened), _short(f"{index[:-5]}tar", opened))
@@ -133,16 +140,16 @@ def _alone(lowers: Sequence[str], upper: str, work: str) -> int:
 
     unshare(CLONE_NEWNS)
     mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
-    indexes = [(path, index) for path in lowers if (index := index_of(path))]
-    for path, index in indexes:
-        mount.move_mount(_archive(index, []), path)
+    archives = [(path, tree) for path in lowers if (tree := archived(path, [])) >= 0]
+    for path, tree in archives:
+        mount.move_mount(tree, path)
     # opened here: overlayfs takes no directory from another mount namespace
     paths = [f"/proc/self/fd/{os.open(path, os.O_PATH)}" for path in (*lowers, *filter(None, (upper, work)))]
     options = [f"lowerdir={':'.join(paths[: len(lowers)])}"]
     if upper:
         options += [f"upperdir={paths[-2]}", f"workdir={paths[-1]}"]
     options += [f"{key}={value}" for key, value in OPTIONS.items()]
-    options.append("xino=on" if indexes else "xino=off")
+    options.append("xino=on" if archives else "xino=off")
     if os.geteuid():
         options.append("userxattr")
     data = ",".join(options)

@@ -33,6 +33,23 @@ class Snapshots:
 
         return driver(self)
 
+    @property
+    def copies(self) -> bool:
+        """Whether layers are copied for those who write upon them, as there is no overlayfs: the driver `copy`."""
+        asked = os.environ.get("VELOCI_SNAPSHOTTER")
+        if asked:
+            return asked == "copy"
+        try:
+            with open(f"{self.root}/driver", "rb", buffering=0) as file:
+                return file.read() == b"copy\n"
+        except FileNotFoundError:
+            return self.driver == "copy"
+
+    def copied(self, key: str) -> bool:
+        """Whether the writable snapshot is a copy of the layers, not a directory above them."""
+        path = self._writable(key)
+        return not os.path.exists(f"{path}/work") and os.path.exists(f"{path}/parent")
+
     def has(self, chain_id: Digest) -> bool:
         """Whether the layer is here, whole, and so all below it. "" always is."""
         return not chain_id or os.path.exists(f"{self.layer(chain_id)}/lowers")
@@ -84,10 +101,13 @@ class Snapshots:
                     raise NotFound(f"layer {parent} is not unpacked", hint="pull the image again")
                 self._make_scratch()
             made(f"{self.root}/writable")
-            made(f"{temporary}/work")
-            os.mkdir(f"{temporary}/fs", 0o700)
+            made(f"{temporary}/fs")
             os.symlink(f"../../layers/{os.path.basename(layer)}", f"{temporary}/parent")
-            _resemble(f"{layer}/fs", f"{temporary}/fs")
+            if self.copies:
+                self.merge(self._lowers(layer, ""), f"{temporary}/fs")
+            else:
+                os.mkdir(f"{temporary}/work", 0o700)
+                _resemble(f"{layer}/fs", f"{temporary}/fs")
             try:
                 os.rename(temporary, target)
             except OSError as error:
@@ -101,16 +121,50 @@ class Snapshots:
 
         Nothing appears in any mount table. Raises NotFound, HostError.
         """
+        path = self._writable(key)
+        if self.copied(key):
+            from veloci.snapshot.copied import attached
+
+            return attached(f"{path}/fs", writable=True)
         from veloci.snapshot.overlay import mounted
 
-        path = self._writable(key)
         return mounted(self._lowers(f"{path}/parent", f"snapshot {key}"), f"{path}/fs", f"{path}/work")
 
     def view(self, chain_id: Digest) -> int:
         """As `mount`, read-only, of layers alone. Raises NotFound, HostError."""
         if not chain_id and not os.path.exists(f"{self.layer('')}/lowers"):
             self._make_scratch()
-        return self.overlaid(self._lowers(self.layer(chain_id), f"layer {chain_id}"))
+        lowers = self._lowers(self.layer(chain_id), f"layer {chain_id}")
+        return self._whole(self.layer(chain_id), lowers) if self.copies else self.overlaid(lowers)
+
+    def _whole(self, layer: str, lowers: list[str]) -> int:
+        """A descriptor of a read-only mount of layers copied together, which is done once."""
+        from veloci.snapshot.copied import attached
+
+        if not os.path.exists(f"{layer}/whole"):
+            from fcntl import LOCK_SH
+
+            temporary = f"{self.root}/ingest/gone-{os.getpid()}-{os.urandom(6).hex()}"
+            with Lock(self.root, LOCK_SH):  # else it might be collected
+                made(temporary)
+                self.merge(lowers, temporary)
+                try:
+                    os.rename(temporary, f"{layer}/whole")
+                except OSError as error:
+                    self._discard(temporary)
+                    if error.errno not in (EEXIST, ENOTEMPTY):  # another one made it
+                        raise HostError(f"make {layer}/whole", error) from error
+        return attached(f"{layer}/whole", writable=False)
+
+    def merge(self, lowers: list[str], target: str) -> None:
+        """Copy the layers in `lowers`, top first, to the empty directory `target`. Raises HostError."""
+        from veloci.snapshot.copied import merge
+
+        try:
+            merge(lowers, target)
+        except OSError as error:
+            self._discard(target)
+            raise HostError(f"copy {len(lowers)} layers", error) from error
 
     def overlaid(self, lowers: list[str]) -> int:
         """A descriptor of a detached read-only mount of directories in overlayfs's form, top first."""
@@ -125,6 +179,7 @@ class Snapshots:
 
         mount_points: paths that are left out where they are new and empty. Raises NotFound.
         """
+        from veloci.layer.compare import compare
         from veloci.layer.diff import diff
 
         try:
@@ -136,7 +191,8 @@ class Snapshots:
             view = self.view(self.parent(key))
             lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
             try:
-                yield from diff(upper, lower, epoch=epoch, mount_points=mount_points)
+                how = compare if self.copied(key) else diff
+                yield from how(upper, lower, epoch=epoch, mount_points=mount_points)
             finally:
                 os.close(lower)
         finally:

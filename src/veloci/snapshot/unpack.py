@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
-from fcntl import LOCK_EX, flock
+from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_SH, flock
 
 from veloci.kernel.files import sync_filesystem
 from veloci.layer.stream import Verified, decompressed
 from veloci.layer.tree import remove_tree
 from veloci.snapshot.forms import Archive, Directory
-from veloci.snapshot.snapshots import made
+from veloci.snapshot.snapshots import Lock, made
 from veloci.spec import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from typing import Any, Self
 
     from veloci.content.store import Store
@@ -68,15 +68,8 @@ class Claim:
         if not below or not self._form.wants:
             self._form.settle(None)
             return
-        view = self.snapshots.overlaid(below)
-        try:
-            lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
-            try:
-                self._form.settle(lower)
-            finally:
-                os.close(lower)
-        finally:
-            os.close(view)
+        with _together(self.snapshots, below) as lower:
+            self._form.settle(lower)
 
     def publish(self) -> None:
         """Give the layer its place; its files are on the disk already."""
@@ -231,13 +224,36 @@ def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
     claim = Claim(snapshots, digests.chain(parent, diff_id), parent)
     try:
         if not claim.whole:
-            os.rename(f"{snapshots._writable(key)}/fs", claim.fs)
+            if snapshots.copied(key):
+                claim.read(snapshots.changes(key))
+                claim.settle(snapshots._lowers(snapshots.layer(parent), "the layer below"))
+            else:
+                os.rename(f"{snapshots._writable(key)}/fs", claim.fs)
             claim.sync()
             claim.publish()
     finally:
         claim.close()
     snapshots.remove(key)
     return claim.chain_id
+
+
+@contextmanager
+def _together(snapshots: Snapshots, lowers: list[str]) -> Generator[int]:
+    """A descriptor of the directory that layers in `lowers`, top first, make together; they may be unfinished."""
+    with ExitStack() as stack:
+        if snapshots.copies:
+            stack.enter_context(Lock(snapshots.root, LOCK_SH))  # else it might be collected
+            place = f"{snapshots.root}/ingest/gone-{os.getpid()}-{os.urandom(6).hex()}"
+            made(place)
+            stack.callback(snapshots._discard, place)
+            snapshots.merge(lowers, place)
+            view = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        else:
+            view = snapshots.overlaid(lowers)
+        stack.callback(os.close, view)
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
+        stack.callback(os.close, directory)
+        yield directory
 
 
 def _counted_on(snapshots: Snapshots, chain: Sequence[Digest], stack: ExitStack) -> None:
