@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from fcntl import LOCK_EX
 from stat import S_ISREG
 
 from veloci.content.files import made
+from veloci.content.lease import Locked
 from veloci.content.store import CHUNK
 from veloci.errors import InvalidInput, NotFound
 from veloci.spec import digest as digests
@@ -65,14 +67,15 @@ def remove(store: Store, path: str, seen: os.stat_result) -> bool:
     """Remove the damaged file at `path` if it still is the one `seen`; a whole one that came meanwhile stays."""
     made(f"{store.root}/ingest")
     aside = f"{store.root}/ingest/new-{os.getpid()}-{os.urandom(6).hex()}"
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return True
-    if os.path.samestat(os.lstat(aside), seen):
-        os.unlink(aside)
-        return True
-    os.rename(aside, path)
+    with Locked(store.root, LOCK_EX):  # no collection looks into ingest/ meanwhile
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return True
+        if os.path.samestat(os.lstat(aside), seen):
+            os.unlink(aside)
+            return True
+        os.rename(aside, path)
     return False
 
 

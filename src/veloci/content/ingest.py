@@ -62,10 +62,10 @@ class Claim:
             checked.finish()
             publish(self._store, self._file, self._store.partial_path(descriptor.digest), descriptor.digest)
         except OSError as error:
-            if not _room(error):
+            if not room(error):
                 raise
             self._drop()
-            raise HostError(f"store {descriptor.digest}", error, hint=_room(error)) from error
+            raise HostError(f"store {descriptor.digest}", error, hint=room(error)) from error
         except (Corrupt, InvalidInput):
             self._drop()
             raise
@@ -154,7 +154,7 @@ def _written_aside(store: Store) -> Generator[tuple[int, str]]:
         with temporary(store.root) as aside:
             yield aside
     except OSError as error:
-        raise HostError("store a blob", error, hint=_room(error)) from error
+        raise HostError("store a blob", error, hint=room(error)) from error
 
 
 def publish(store: Store, file: int, path: str, digest: Digest) -> None:
@@ -181,7 +181,7 @@ def _lock(store: Store, descriptor: Descriptor) -> int:
     return -1
 
 
-def _room(error: OSError) -> str:
+def room(error: OSError) -> str:
     """What to do if `error` says that the disk is full, else ""."""
     return "make room: veloci system prune" if error.errno in (ENOSPC, EDQUOT) else ""
 

@@ -9,6 +9,8 @@ import atexit
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
+from veloci.errors import HostError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +31,16 @@ class Lease:
         atexit.register(self._unlink)  # tidier than a file without a lock, which the next collection removes
 
     def note(self, digest: Digest) -> None:
-        """Add a digest. After this returns, whether its blob exists does not change."""
+        """Add a digest. After this returns, whether its blob exists does not change. Raises HostError."""
         if digest in self._noted:
             return
         with Locked(self._root, LOCK_SH):
-            os.write(self._file, f"{digest}\n".encode())
+            try:
+                os.write(self._file, f"{digest}\n".encode())
+            except OSError as error:
+                from veloci.content.ingest import room
+
+                raise HostError(f"note that {digest} is needed", error, hint=room(error)) from error
         self._noted.add(digest)
 
     def close(self) -> None:

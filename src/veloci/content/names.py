@@ -22,6 +22,7 @@ class Names:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._behind = False  # whether the disk was too full to mark index.json as behind
 
     def get(self, name: str) -> Descriptor:
         """What `name` stands for. Raises NotFound, InvalidInput for what cannot be a name."""
@@ -97,7 +98,7 @@ class Names:
 
     def is_stale(self) -> bool:
         """Whether index.json is behind refs/: right now, or since a command was killed or the disk was full."""
-        return os.path.exists(f"{self.root}/index.stale")
+        return self._behind or os.path.exists(f"{self.root}/index.stale")
 
     def refresh(self) -> None:
         """Write what other tools read, oci-layout and index.json, anew. Raises HostError."""
@@ -112,6 +113,7 @@ class Names:
             flock(lock, LOCK_EX)
             replace(self.root, f"{self.root}/oci-layout", LAYOUT)
             self._index(None)
+            self._behind = False
             if self.is_stale():
                 os.unlink(f"{self.root}/index.stale")
         except OSError as error:
@@ -131,23 +133,33 @@ class Names:
     def _changed(self, name: str, descriptor: Descriptor | None, change: Callable[[], None]) -> None:
         """Make one change to refs/ and let index.json follow, under the lock.
 
-        index.stale marks the time in between: who finds it after a crash writes the index anew.
+        index.stale marks the time in between: who finds it after a crash writes the index anew. A name is removed on
+        a full disk too, for that makes room; the index then follows with the next change or collection.
         """
         from fcntl import LOCK_EX, flock
 
-        stale = f"{self.root}/index.stale"
+        from veloci.content.ingest import room
+
+        stale, done = f"{self.root}/index.stale", False
         lock = os.open(f"{self.root}/index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             flock(lock, LOCK_EX)
             anew = os.path.exists(stale)
-            os.close(os.open(stale, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            try:
+                os.close(os.open(stale, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            except OSError as error:
+                if descriptor or not room(error):
+                    raise
             change()
+            done = True
             self._index(None if anew else (name, descriptor))
             os.unlink(stale)
         except FileNotFoundError:
             raise NotFound(f"no image is named {name}") from None
         except OSError as error:
-            raise HostError(f"name {name}", error) from error
+            if descriptor or not done or not room(error):
+                raise HostError(f"name {name}", error, hint=room(error)) from error
+            self._behind = True
         finally:
             os.close(lock)
 

@@ -7,7 +7,8 @@ below their own, which `Snapshots.collect` sees to.
 
 from __future__ import annotations
 
-from veloci.errors import VelociError
+from veloci.content.collect import RESUMED
+from veloci.errors import Corrupt, InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +26,20 @@ class Needed:
     def __init__(self) -> None:
         self.blobs: set[Digest] = set()
         self.chains: set[Digest] = set()
+        self._read: set[Digest] = set()  # manifests and indexes
 
     def image(self, store: Store, descriptor: Descriptor) -> None:
-        """Add a manifest's or an index's, and all that it holds, as far as it can be read."""
+        """Add a manifest's or an index's, and all that it holds, as far as it is here and whole.
+
+        Raises HostError where the system cannot read what is here: nothing may be taken for unneeded then.
+        """
         from veloci.spec import digest as digests
         from veloci.spec import media
         from veloci.spec.image import ImageConfig, Index, Manifest
 
+        if descriptor.digest in self._read:
+            return
+        self._read.add(descriptor.digest)
         self.blobs.add(descriptor.digest)
         name = f"manifest {descriptor.digest}"
         try:
@@ -44,7 +52,7 @@ class Needed:
                 self.blobs.update(layer.digest for layer in manifest.layers)
                 config = ImageConfig.decode(store.read(manifest.config), name=f"config {manifest.config.digest}")
                 self.chains.update(digests.chain_ids(config.rootfs.diff_ids)[-1:])
-        except VelociError:
+        except (NotFound, Corrupt, InvalidInput):
             return  # a part is not here, damaged, or no image: what it held nobody can use
 
     def cached(self, root: str) -> None:
@@ -76,14 +84,15 @@ def needed(engine: Engine) -> Needed:
     return found
 
 
-def collect(engine: Engine) -> int:
+def collect(engine: Engine, older: float = RESUMED) -> int:
     """Delete the blobs and unpacked layers that nothing needs. Returns the bytes freed.
 
     What running commands hold stays; what killed ones left goes. Names go before: a kill in the middle
-    leaves what the next collection finds.
+    leaves what the next collection finds. older: seconds after which an interrupted download goes too.
     """
     from fcntl import LOCK_EX
 
+    from veloci.content.collect import sweep
     from veloci.content.lease import Locked, held
 
     store = engine.store
@@ -91,4 +100,11 @@ def collect(engine: Engine) -> int:
         wanted = needed(engine)
         kept = wanted.blobs.union(held(store.root))
         freed = sum(store.remove(digest) for digest in list(store.digests()) if digest not in kept)
-    return freed + engine.snapshots.collect(filter(None, wanted.chains))
+        freed += sweep(store.root, older)
+    if engine.names.is_stale():
+        engine.names.refresh()
+
+    def chains() -> Iterator[Digest]:  # asked for under the lock of layers: what was named until then counts
+        yield from filter(None, needed(engine).chains)
+
+    return freed + engine.snapshots.collect(chains())

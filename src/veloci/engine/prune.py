@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from veloci.engine.record import Record
     from veloci.engine.usage import CacheUse
     from veloci.network.store import Network
+    from veloci.spec.digest import Digest
+    from veloci.spec.image import Descriptor
 
 
 def containers(engine: Engine, wanted: Callable[[Record], bool]) -> tuple[list[str], int]:
@@ -52,20 +54,35 @@ def networks(engine: Engine, wanted: Callable[[Network], bool]) -> list[str]:
 def images(engine: Engine, wanted: Callable[[Listed], bool], *, all: bool) -> tuple[list[tuple[str, str]], int]:
     """Remove the images without a name, or (all) those that no container has, as far as they are `wanted`.
 
-    Returns what was done as Images.remove does, and the bytes freed: also those of what killed commands left.
+    What refers to an image that is here, a signature say, stays with it. Returns what was done as Images.remove does,
+    and the bytes freed: also those of what killed commands left.
     """
-    from veloci.engine.garbage import collect
+    from veloci.engine.garbage import collect, needed
     from veloci.engine.image_removal import remove, users
 
     done: list[tuple[str, str]] = []
+    kept = needed(engine).blobs
     for listed in engine.images.all():
         if (listed.names and not all) or users(engine, listed.id) or not wanted(listed):
+            continue
+        if not listed.names and _refers(engine, listed.descriptor, kept):
             continue
         try:
             done += remove(engine, listed.descriptor, None, force=True, prune=False)
         except VelociError:  # a container was made of it just now, or it is gone
             continue
-    return done, collect(engine)
+    return done, collect(engine, older=0)
+
+
+def _refers(engine: Engine, descriptor: Descriptor, kept: set[Digest]) -> bool:
+    """Whether a manifest has a subject that is kept."""
+    from veloci.registry.referrers import referring
+
+    try:
+        found = referring(engine.store.read(descriptor), descriptor.media_type, descriptor.digest)
+    except VelociError:
+        return False  # damaged, it refers to nothing
+    return found is not None and found[0] in kept
 
 
 def cache(
@@ -100,4 +117,4 @@ def cache(
             entries.forget(each.name)
         left -= each.size
         gone.append(each.name)
-    return gone, freed + collect(engine)
+    return gone, freed + collect(engine, older=0)
