@@ -1,12 +1,15 @@
 """Images through every place: veloci beside umoci, skopeo and podman, in one run; medians, ratios, peak memory.
 
-    MB=600 ROUNDS=5 .venv/bin/python bench/images.py
+    ROUNDS=5 .venv/bin/python bench/images.py [ROW…]
 
-The image has three layers of this machine's own files (MB megabytes before compression). The tools take turns, so
-that what else the machine does meets all of them; what a row needs is made anew before each turn, and not counted.
+The image has three layers: Debian, a Java runtime, Python with numpy and a compiler (by mmdebstrap, kept below CACHE);
+with MB=300 three of so many megabytes of this machine's own files instead. The tools take turns, so that what else the
+machine does meets all of them; what a row needs is made anew before each turn, and not counted.
 """
 
 import contextlib
+import gzip
+import io
 import os
 import shutil
 import signal
@@ -16,11 +19,20 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import peers
 from peers import Built, Serving
 
-MB = int(os.environ.get("MB", "600"))
+from veloci.layer.compare import compare
+from veloci.layer.diff import tree
+from veloci.spec.digest import of
+
+MB = int(os.environ.get("MB", "0"))
+CACHE = Path(os.environ.get("CACHE", "/var/tmp/veloci-bench"))
+JAVA = "ca-certificates,default-jre-headless"
+PACKAGES = {"a": "", "b": JAVA, "c": f"{JAVA},python3-numpy,python3-pil,gcc"}
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SOURCES = ("/usr/lib", "/usr/share", "/usr/bin", "/usr/include")
 VELOCI = str(Path(sys.executable).parent / "veloci")
@@ -38,6 +50,56 @@ def timed(command):
             sys.exit(f"{' '.join(map(str, command))}: {done.stderr.decode()}")
         seconds, memory = told.read().split()
     return float(seconds), int(memory) / 1000
+
+
+class Compressor:
+    """gzip at its usual level; a layer that is in several images is compressed once."""
+
+    done: ClassVar = {}
+
+    @classmethod
+    def compress(cls, data, mtime):
+        """As gzip.compress."""
+        key = of(data)
+        if key not in cls.done:
+            cls.done[key] = gzip.compress(data, 6, mtime=mtime)
+        return cls.done[key]
+
+
+peers.gzip = Compressor
+
+
+def debian():
+    """Three tars: a minimal Debian, and what each of two sets of packages adds to it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    found, below = [], None
+    for name, packages in PACKAGES.items():
+        place, file = CACHE / name, CACHE / f"{name}.tar"
+        if not place.exists():
+            words = ["mmdebstrap", "--quiet", "--variant=minbase", *([f"--include={packages}"] if packages else [])]
+            subprocess.run([*words, "bookworm", f"{place}.new"], check=True)
+            Path(f"{place}.new").rename(place)
+        root = os.open(place, os.O_RDONLY)
+        if not file.exists():
+            with file.open("wb") as out:
+                out.writelines(tree(root) if below is None else compare(root, below))
+        found.append(file.read_bytes())
+        below = root
+    return found
+
+
+def small_layers():
+    """Forty tars of ten small files each."""
+    found = []
+    for number in range(40):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for each in range(10):
+                info = tarfile.TarInfo(f"d{number % 7}/f{number}-{each}")
+                info.size = 2000
+                archive.addfile(info, io.BytesIO(b"%d" % number * 2000))
+        found.append(out.getvalue())
+    return found
 
 
 def layers():
@@ -62,9 +124,15 @@ class Bench:
     def __init__(self, work):
         self.work, self.count = work, 0
         os.environ |= {"VELOCI_ROOT": str(work / "data"), "VELOCI_RUN": str(work / "run")}
-        tars = layers()
+        tars = layers() if MB else debian()
+        self.size = sum(map(len, tars)) >> 20
         self.image = Built(work / "image", tars)
         self.less = Built(work / "less", tars[:2])
+        note = io.BytesIO()
+        with tarfile.open(fileobj=note, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("note"))
+        self.more = Built(work / "more", [*tars, note.getvalue()])
+        self.many = Built(work / "many", small_layers())
         subprocess.run([VELOCI, "copy", "-q", self.layout, f"docker-archive:{work}/a.tar:a:v0"], check=True)
         self.podman = ["podman", "--root", work / "p", "--runroot", work / "q", "--cgroup-manager", "cgroupfs"]
 
@@ -152,39 +220,101 @@ class Bench:
             lambda tool: places.update({tool: there()}),
         )
 
-    def pull(self, registry):
-        """From a registry, ready to run."""
+    def pull(self, registry, name="pull, ready to run", image="image", start=None):
+        """From a registry, ready to run: with layers kept as they are, and unpacked. start: an image that is there."""
 
-        def empty(tool):
-            if tool == "veloci":
+        def prepared(tool):
+            if tool.startswith("veloci"):
                 shutil.rmtree(self.work / "data", ignore_errors=True)
             else:
                 subprocess.run([*self.podman, "rmi", "-af"], check=True, capture_output=True)
+            if start:
+                subprocess.run(pulls[tool](start), check=True, capture_output=True)
 
+        pulls = {
+            "veloci": lambda what: [VELOCI, "--snapshotter=erofs", "pull", "-q", f"{registry}/{what}:v0"],
+            "veloci overlay": lambda what: [VELOCI, "--snapshotter=overlay", "pull", "-q", f"{registry}/{what}:v0"],
+            "podman": lambda what: [*self.podman, "pull", "-q", "--tls-verify=false", f"{registry}/{what}:v0"],
+        }
+        self.compared(name, {tool: lambda words=words: words(image) for tool, words in pulls.items()}, prepared)
+
+    def remove(self, registry):
+        """The image, unpacked, to nothing."""
         name = f"{registry}/image:v0"
+        kept = {"veloci": "erofs", "veloci overlay": "overlay"}
+
+        def pulled(tool):
+            words = [*self.podman, "pull", "-q", "--tls-verify=false", name]
+            if tool in kept:
+                words = [VELOCI, f"--snapshotter={kept[tool]}", "pull", "-q", name]
+            subprocess.run(words, check=True, capture_output=True)
+
+        commands = {tool: lambda: [VELOCI, "rmi", name] for tool in kept}
+        self.compared("rmi", {**commands, "podman": lambda: [*self.podman, "rmi", name]}, pulled)
+
+    def push(self, registry):
+        """To a registry that has its blobs under another name."""
+        name = f"{registry}/image:v0"
+        subprocess.run([VELOCI, "pull", "-q", name], check=True, capture_output=True)
+        subprocess.run([*self.podman, "pull", "-q", "--tls-verify=false", name], check=True, capture_output=True)
+
+        def renamed(tool):
+            self.count += 1
+            self.target = f"{registry}/p{self.count}:v0"
+            program = [VELOCI] if tool == "veloci" else self.podman
+            subprocess.run([*program, "tag", name, self.target], check=True, capture_output=True)
+
         self.compared(
-            "pull, unpacked",
+            "push, blobs mounted",
             {
-                "veloci": lambda: [VELOCI, "pull", "-q", name],
-                "podman": lambda: [*self.podman, "pull", "-q", "--tls-verify=false", name],
+                "veloci": lambda: [VELOCI, "push", "-q", self.target],
+                "podman": lambda: [*self.podman, "push", "-q", "--tls-verify=false", self.target],
             },
-            empty,
+            renamed,
         )
+
+    def bare(self):
+        """What reading, decompressing and writing takes: igzip and tar, one layer after the other."""
+        blobs = " ".join(f"{self.image.path}/blobs/{of(each).replace(':', '/')}" for each in self.image.layers)
+        script = f"mkdir $0 && for blob in {blobs}; do {sys.executable} -m isal.igzip -dc $blob | tar -xC $0; done"
+        self.compared(
+            "layout to root file system",
+            {
+                "veloci": lambda: [VELOCI, "unpack", "--raw", self.layout, self.fresh()],
+                "igzip and tar": lambda: ["sh", "-c", script, self.fresh()],
+            },
+        )
+
+
+def registry_rows(bench, wanted):
+    """What needs registries."""
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(Serving(bench.work / name))[0] for name in ("one", "two"))
+        for name in ("image", "more", "many"):
+            built = f"oci:{getattr(bench, name).path}:v0"
+            subprocess.run([VELOCI, "copy", "-q", built, f"docker://{one}/{name}:v0"], check=True)
+        rows = {
+            "across": lambda: bench.across(one, two),
+            "pull": lambda: bench.pull(one),
+            "update": lambda: bench.pull(one, "pull, a small layer is new", "more", "image"),
+            "many": lambda: bench.pull(one, "pull of 40 small layers", "many"),
+            "rmi": lambda: bench.remove(one),
+            "push": lambda: bench.push(one),
+        }
+        for row in [row for row in rows if row in wanted or not wanted]:
+            rows[row]()
 
 
 def main():
     """Measure, and print."""
     work = Path(tempfile.mkdtemp(prefix="vb"))
     try:
-        print(f"an image of 3 layers, {MB} MB; medians of {ROUNDS} rounds", flush=True)
         bench = Bench(work)
-        bench.unpack()
-        bench.convert()
-        with contextlib.ExitStack() as stack:
-            one, two = (stack.enter_context(Serving(work / name))[0] for name in ("one", "two"))
-            subprocess.run([VELOCI, "copy", "-q", bench.layout, f"docker://{one}/image:v0"], check=True)
-            bench.across(one, two)
-            bench.pull(one)
+        print(f"an image of 3 layers, {bench.size} MB; medians of {ROUNDS} rounds", flush=True)
+        for row in ("unpack", "bare", "convert"):
+            if row in sys.argv[1:] or not sys.argv[1:]:
+                getattr(bench, row)()
+        registry_rows(bench, sys.argv[1:])
     finally:
         podman = ["podman", "--root", work / "p", "--runroot", work / "q", "rmi", "-af"]
         subprocess.run(podman, capture_output=True, check=False)
