@@ -45,10 +45,15 @@ def test_a_signal_that_is_not_passed_on_ends_the_client_alone(box, words):
 
 def test_a_program_finds_no_signal_ignored_or_blocked(box):
     looks = ("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status")
-    none = ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
-    assert box.ok("run", "--rm", "--network", "none", "bb", *looks).split() == none
+
+    def masks(said):
+        names, values = said.split()[::2], said.split()[1::2]
+        assert names == ["SigBlk:", "SigIgn:"]
+        return [int(value, 16) & ~(3 << 31) for value in values]  # the C library keeps 32 and 33 to itself
+
+    assert masks(box.ok("run", "--rm", "--network", "none", "bb", *looks)) == [0, 0]
     box.started("--name", "it", "bb", "sleep", "60")
-    assert box.ok("exec", "it", *looks).split() == none
+    assert masks(box.ok("exec", "it", *looks)) == [0, 0]
 
 
 def test_input_is_passed_on_whole_and_ends(box):

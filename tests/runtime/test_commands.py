@@ -1,6 +1,7 @@
 """Flags of create, run and exec, and those before the command: what runc's callers use."""
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -36,7 +37,7 @@ def files(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"{name}\n")
         low = os.open(tmp_path / name, os.O_RDONLY)
-        descriptors.append(os.dup2(low, 50 + len(descriptors)))
+        descriptors.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 200))
         os.close(low)
     yield descriptors
     for descriptor in descriptors:

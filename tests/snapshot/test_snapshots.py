@@ -231,6 +231,7 @@ def test_keys_and_layers_that_are_not_there(snapshots):
             snapshots.prepare(key, "")
 
 
+@pytest.mark.parametrize("snapshots", ["overlay"], indirect=True)  # the others take a second a layer on a slow disk
 def test_three_hundred_layers_are_one_mount(snapshots):
     top = ""
     for number in range(300):

@@ -62,7 +62,7 @@ class Tree:
     def add(self, tar: Iterable[bytes], *, hashing: bool = True) -> Layer:
         """Put a layer, an uncompressed tar, on top. hashing: whether contents are to be known. Raises InvalidInput."""
         number, layer = len(self.layers), Layer()
-        gone, own = [], layer.files
+        gone, own, above = [], layer.files, set()  # above: what something of this layer is in
         reader = Reader(tar)
         for entry in reader:
             path = components(entry.name)
@@ -75,6 +75,12 @@ class Tree:
                         wrong("names nothing that could be removed", entry.name)
                     gone.append(head + b"/" + name[len(PREFIX) :] if head else name[len(PREFIX) :])
                 continue
+            if path in above and entry.kind != b"5":  # a file in a directory's place takes away what was in it
+                for below in [other for other in own if other.startswith(path + b"/")]:
+                    del own[below]
+            while head and head not in above:
+                above.add(head)
+                head = head.rpartition(b"/")[0]
             own.pop(path, None)  # of two entries the last counts
             own[path] = File(entry, number, _content(reader, entry) if hashing else "")
         before = {path: self.files[path] for path in own if path in self.files}
