@@ -81,7 +81,7 @@ ROOT = "making a container needs root\n  try: sudo veloci …"
         ("veloci run --rm bb true", f"veloci: {ROOT}", 125),
         ("veloci run --rm --network none bb true", f"veloci: {ROOT}", 125),
         ("veloci create bb true", f"veloci: {ROOT}", 1),
-        ("veloci build -q runs", "veloci: Dockerfile:2: mount * layers: fsopen: Operation not permitted\n  try: run as root", 1),
+        ("veloci build -q runs", "veloci: Dockerfile:2: RUN needs root: it makes a container\n  try: sudo veloci …", 1),
         ("veloci build -q broken", "veloci: Dockerfile:1: unknown instruction: FORM (did you mean FROM?)", 1),
         ("veloci network bridge vtno", "veloci: make bridge vtno: Operation not permitted\n  try: run it as root: networks need CAP_NET_ADMIN", 1),
         ("veloci network namespace vtno", "veloci: /run/netns*: Permission denied\n  try: run it as root, or as the owner of the file", 1),

@@ -62,6 +62,8 @@ def run(steps: Steps, step: Instruction) -> None:
             return build.key("RUN", stage.chain_id, *what)
 
         def make(shown: Shown) -> Layer:
+            with located(step):
+                _privileged()
             below = build.unpacked(stage, shown)
             with build.writable(below) as name:
                 process = _Process(steps, step, name)
@@ -72,6 +74,11 @@ def run(steps: Steps, step: Instruction) -> None:
         prefix = f"|{len(declared)} {' '.join(declared)} " if declared else ""
         image.note(f"RUN {prefix}{' '.join(image.command(step))}", empty=False)
         steps.add(title, key, make)
+
+
+def _privileged() -> None:
+    if os.geteuid() != 0:
+        raise Denied("RUN needs root: it makes a container", hint="sudo veloci …")
 
 
 def _allowed(step: Instruction, options: BuildOptions) -> str:
