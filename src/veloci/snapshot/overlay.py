@@ -30,14 +30,15 @@ LONGEST = 255  # bytes of one value of fsconfig(2)
 PAGE = 4095  # bytes of all options of mount(2)
 
 
-def mounted(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
+def mounted(lowers: Sequence[str], upper: str = "", work: str = "", trees: dict[str, int] | None = None) -> int:
     """A descriptor of a detached overlay of the directories `lowers`, top first; closing it unmounts it.
 
-    upper, work: where what is written goes; without them the mount is read-only. Raises HostError.
+    upper, work: where what is written goes; without them the mount is read-only. trees: mounts of layers
+    kept as their tar, by directory, which stay open; gets those that are made here. Raises HostError.
     """
     try:
         try:
-            return _new(lowers, upper, work)
+            return _new(lowers, upper, work, trees)
         except OSError as error:
             if error.errno != EINVAL:
                 raise
@@ -46,15 +47,18 @@ def mounted(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
         raise HostError(f"mount {len(lowers)} layers", error, hint=_hint(error)) from error
 
 
-def _new(lowers: Sequence[str], upper: str, work: str) -> int:
+def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | None) -> int:
     opened: list[int] = []
     context = mount.fsopen("overlay")
     try:
         devices = 1
         for path in lowers:
-            tree = archived(path, opened)
+            tree = trees[path] if trees and path in trees else archived(path, opened)
             if tree >= 0:
-                opened.append(tree)
+                if trees is None:
+                    opened.append(tree)
+                else:
+                    trees[path] = tree
                 mount.fsconfig_fd(context, "lowerdir+", tree)
                 devices += 1
             else:

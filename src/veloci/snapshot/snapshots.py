@@ -166,13 +166,13 @@ class Snapshots:
             self._discard(target)
             raise HostError(f"copy {len(lowers)} layers", error) from error
 
-    def overlaid(self, lowers: list[str]) -> int:
-        """A descriptor of a detached read-only mount of directories in overlayfs's form, top first."""
+    def overlaid(self, lowers: list[str], trees: dict[str, int] | None = None) -> int:
+        """A descriptor of a detached read-only mount of layers' directories, top first. trees: see overlay.mounted."""
         from veloci.snapshot.overlay import mounted
 
         bottom = f"{self.root}/layers/{SCRATCH}-bottom/fs"  # overlayfs wants two directories at least
         made(bottom, 0o755)
-        return mounted([*lowers, bottom])
+        return mounted([*lowers, bottom], trees=trees)
 
     def changes(self, key: str, *, epoch: int | None = None, mount_points: Collection[bytes] = ()) -> Iterator[bytes]:
         """What was written in the snapshot, as an uncompressed layer. epoch: the latest time (s) a file may have.

@@ -62,13 +62,13 @@ class Claim:
         self._form = Archive(self.path) if self.snapshots.driver == "erofs" else Directory(self.path)
         self._form.read(chunks)
 
-    def settle(self, below: list[str]) -> None:
-        """Do what needs the layers below, whose directories are `below`, top first."""
+    def settle(self, below: list[str], trees: dict[str, int] | None = None) -> None:
+        """Do what needs the layers below, whose directories are `below`, top first. trees: see overlay.mounted."""
         assert self._form is not None
         if not below or not self._form.wants:
             self._form.settle(None)
             return
-        with _together(self.snapshots, below) as lower:
+        with _together(self.snapshots, below, trees) as lower:
             self._form.settle(lower)
 
     def publish(self) -> None:
@@ -192,9 +192,14 @@ class Unpacking:
     def _publish(self) -> None:
         snapshots, base = self._snapshots, self._claims[0][0].parent
         below = snapshots._lowers(snapshots.layer(base), "the base") if base else []
-        for claim, _, _ in self._claims:
-            claim.settle(below)
-            below = [claim.fs, *below]
+        trees: dict[str, int] = {}  # each layer is mounted once, not for every layer above it
+        try:
+            for claim, _, _ in self._claims:
+                claim.settle(below, trees)
+                below = [claim.fs, *below]
+        finally:
+            for tree in trees.values():
+                os.close(tree)
         self._claims[-1][0].sync()
         for claim, _, _ in self._claims:
             claim.publish()
@@ -238,7 +243,7 @@ def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
 
 
 @contextmanager
-def _together(snapshots: Snapshots, lowers: list[str]) -> Generator[int]:
+def _together(snapshots: Snapshots, lowers: list[str], trees: dict[str, int] | None) -> Generator[int]:
     """A descriptor of the directory that layers in `lowers`, top first, make together; they may be unfinished."""
     with ExitStack() as stack:
         if snapshots.copies:
@@ -249,7 +254,7 @@ def _together(snapshots: Snapshots, lowers: list[str]) -> Generator[int]:
             snapshots.merge(lowers, place)
             view = os.open(place, os.O_PATH | os.O_CLOEXEC)
         else:
-            view = snapshots.overlaid(lowers)
+            view = snapshots.overlaid(lowers, trees)
         stack.callback(os.close, view)
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
         stack.callback(os.close, directory)
