@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13
 
-.PHONY: demo test test-all test-vm lint bench venv peers clean
+.PHONY: demo test test-all test-vm soak lint bench venv peers clean
 
 demo: venv       ## the whole path, from a Dockerfile to curl
 	scripts/apt-need demo
@@ -22,6 +22,11 @@ test-all:        ## make test with each Python that is here (PYTHONS="python3.12
 test-vm: venv    ## the runtime in a virtual machine: cgroup v2 alone, an older kernel (CGROUPS=v1 or hybrid; TESTS=...)
 	scripts/apt-need vm
 	$(BIN)/python tests/vm/machine.py --cgroups $(or $(CGROUPS),v2) $(TESTS)
+
+soak: venv       ## faults, at length: commands killed at many random moments (SOAK=40 each, SEED=any)
+	scripts/apt-need test
+	VELOCI_SOAK=$(or $(SOAK),40) VELOCI_SEED=$(or $(SEED),$(shell date +%s)) \
+	  $(BIN)/python -m pytest --timeout 3600 tests/faults
 
 lint: venv       ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
