@@ -40,6 +40,7 @@ bench: venv peers ## veloci beside its peers, medians and ratios of one run
 	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/build.py
 	$(BIN)/python bench/images.py
+	$(BIN)/python bench/scale.py
 
 peers: venv      ## the Debian packages that the tests use
 	scripts/apt-need test

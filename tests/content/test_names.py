@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from veloci.content import index
 from veloci.content.names import Names
 from veloci.content.store import Store
 from veloci.errors import InvalidInput, NotFound
@@ -117,3 +120,27 @@ def test_skopeo_reads_the_store_by_its_names(names):
         ["skopeo", "inspect", f"oci:{names.root}:docker.io/library/empty:latest"], capture_output=True, check=True
     )
     assert json.loads(seen.stdout)["Digest"] == found.digest
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([ONE, TWO, None])), max_size=12))
+def test_the_index_is_changed_as_it_would_be_written_anew(changes):
+    now = {}
+    raw = index.index([])
+    for name, descriptor in changes:
+        now.pop(name, None)
+        if descriptor:
+            now[name] = descriptor
+        raw = index.changed(raw, name, descriptor)
+        assert index.is_ours(raw)
+        assert json.loads(raw) == json.loads(index.index(now.items()))
+        assert sorted(index.names(raw, ONE.digest)) == sorted(name for name in now if now[name] == ONE)
+
+
+def test_the_names_of_an_image_are_found(names):
+    for name, descriptor in (("docker.io/library/b:1", ONE), ("docker.io/library/a:1", ONE), ("h:5000/c:1", TWO)):
+        names.set(name, descriptor)
+    assert names.standing(ONE.digest) == ["docker.io/library/a:1", "docker.io/library/b:1"]
+    Path(names.root, "index.stale").touch()
+    assert names.standing(TWO.digest) == ["h:5000/c:1"]
+    assert [name for name, _ in names.all("h:5000/c")] == ["h:5000/c:1"]
+    assert list(names.all("h:5000")) == []

@@ -20,7 +20,8 @@ def chosen(images: Images, name: str, filters: Iterable[str]) -> Iterator[tuple[
     """A pair for every line: an image, and one of its names or None. Raises InvalidInput for an unknown filter."""
     asked = _parsed(filters)
     patterns = [*asked["reference"], *([name] if name else [])]
-    listed = images.all()
+    only = not any(asked[key] for key in ("before", "since", "reference"))
+    listed = images.all(*_meant(name)) if only else images.all()
     for key in ("before", "since"):
         for other in asked[key]:
             at = [each.descriptor.digest for each in listed].index(images.find(other).digest)
@@ -33,6 +34,17 @@ def chosen(images: Images, name: str, filters: Iterable[str]) -> Iterator[tuple[
                 fits = not dangling or (reference is None) in dangling
                 if fits and (not patterns or any(matches(pattern, reference) for pattern in patterns)):
                     yield each, reference
+
+
+def _meant(name: str) -> tuple[str, str]:
+    """The one repository, and the one tag in it, that a name may mean; "" for any."""
+    from veloci.spec.reference import Reference
+
+    try:
+        found = Reference.parse(name)
+    except InvalidInput:
+        return "", ""
+    return f"{found.registry}/{found.repository}", found.tag or ""
 
 
 def _parsed(filters: Iterable[str]) -> dict[str, list[str]]:

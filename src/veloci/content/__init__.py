@@ -12,5 +12,8 @@ Locks are taken in this order, and a later one is never held while an earlier on
     2. index.lock                 one writer of refs/ and index.json
     3. leases/lock                shared to note a need, exclusive to delete blobs
 
+index.stale is there while index.json is behind refs/; who finds it after a kill writes the index anew. A collection
+removes from ingest/ what nobody has locked, but lets an interrupted download wait a day to be resumed.
+
 What is read needs no lock: files appear whole, by rename.
 """

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 
 from veloci.errors import HostError, InvalidInput, NotFound
-from veloci.spec.image import REF_NAME, Descriptor
+from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from veloci.spec.digest import Digest
 
 
 class Names:
@@ -66,9 +68,23 @@ class Names:
         self.get(name)
         self._changed(name, None, change)
 
-    def all(self) -> Iterator[tuple[str, Descriptor]]:
-        """Every name and its descriptor, sorted by name."""
-        for name, _path in self.paths():
+    def standing(self, digest: Digest) -> list[str]:
+        """The names that stand for a manifest or an index, sorted; what that costs grows little with all others."""
+        from veloci.content import index
+
+        raw = b"" if self.is_stale() else self._raw()
+        found = index.names(raw, digest) if index.is_ours(raw) else [name for name, _path in self.paths()]
+        return sorted(name for name in found if self._stands(name, digest))
+
+    def _stands(self, name: str, digest: Digest) -> bool:
+        try:
+            return self.get(name).digest == digest
+        except NotFound:
+            return False  # removed meanwhile
+
+    def all(self, repository: str = "", tag: str = "") -> Iterator[tuple[str, Descriptor]]:
+        """Every name and its descriptor, sorted by name; or those of one repository, registry/path, and one tag."""
+        for name in [f"{repository}:{tag}"] if tag else [name for name, _path in self.paths(repository)]:
             try:
                 yield name, self.get(name)
             except NotFound:
@@ -165,30 +181,16 @@ class Names:
 
     def _index(self, changed: tuple[str, Descriptor | None] | None) -> None:
         """Write index.json: with one entry changed, or from refs/ if None."""
+        from veloci.content import index
         from veloci.content.files import replace
-        from veloci.spec.document import dumps, loads
 
-        path = f"{self.root}/index.json"
-        entries: list[dict[str, object]] | None = None
-        if changed:
-            entries = _entries(path, loads, changed[0])
-        if changed is None or entries is None:
-            entries = [_entry(name, descriptor) for name, descriptor in self.all()]
-        elif changed[1]:
-            entries.append(_entry(changed[0], changed[1]))
-        replace(self.root, path, dumps({"schemaVersion": 2, "manifests": entries}))
+        raw = self._raw() if changed else b""
+        new = index.changed(raw, *changed) if changed and index.is_ours(raw) else index.index(self.all())
+        replace(self.root, f"{self.root}/index.json", new)
 
-
-def _entries(path: str, loads: Callable[[bytes], object], without: str) -> list[dict[str, object]] | None:
-    """The index's entries but those named `without`; None if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            index = loads(file.read())
-        assert isinstance(index, dict)
-        return [entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) != without]
-    except (FileNotFoundError, ValueError, KeyError, AssertionError, AttributeError):
-        return None
-
-
-def _entry(name: str, descriptor: Descriptor) -> dict[str, object]:
-    return descriptor.replace(annotations={**descriptor.annotations, REF_NAME: name}).plain()
+    def _raw(self) -> bytes:
+        try:
+            with open(f"{self.root}/index.json", "rb", buffering=0) as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""

@@ -233,10 +233,13 @@ class Images:
                 self.name(None, descriptor)
             yield _reference(name) if name else None, self._read(descriptor) or select(store, descriptor)
 
-    def all(self) -> list[Listed]:
-        """Every image and its names, the newest first."""
+    def all(self, repository: str = "", tag: str = "") -> list[Listed]:
+        """Every image and its names, the newest first.
+
+        repository: registry/path, of which alone the names count. tag: of them this one alone.
+        """
         found: dict[Digest, Listed] = {}
-        for name, descriptor in self._engine.names.all():
+        for name, descriptor in self._engine.names.all(repository, tag):
             listed = found.get(descriptor.digest)
             if listed is None:
                 listed = found[descriptor.digest] = Listed(descriptor, self._read(descriptor), [])
@@ -275,7 +278,7 @@ class Images:
         """Let a name stand for an image. What it stood for stays here, without that name; None is no name."""
         names = self._engine.names
         if reference is None:
-            if all(other.digest != descriptor.digest for _, other in names.all()):
+            if not names.standing(descriptor.digest):
                 names.set(descriptor.digest, descriptor)
             return
         text = str(reference.with_default_tag())
@@ -344,8 +347,8 @@ class Images:
 
         descriptor = self.find(name)
         image = self._read(descriptor) or select(self._engine.store, descriptor)
-        listed = next((each for each in self.all() if each.descriptor.digest == descriptor.digest), None)
-        return document(self._engine, image, listed.names if listed else [], descriptor)
+        names = map(_reference, self._engine.names.standing(descriptor.digest))
+        return document(self._engine, image, [name for name in names if name], descriptor)
 
     def unpacked(self, image: Image, progress: Progress | None = None) -> Digest:
         """The chain ID of the image's layers, all of them unpacked. Raises Corrupt, HostError."""
