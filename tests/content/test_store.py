@@ -69,7 +69,9 @@ def test_what_the_consumer_leaves_unread_is_stored_all_the_same(store):
     assert store.has(blob())
 
 
-@pytest.mark.parametrize("sent", [DATA[:-1], DATA + b"x", bytes([DATA[0] ^ 1]) + DATA[1:]], ids=["short", "long", "wrong"])
+@pytest.mark.parametrize(
+    "sent", [DATA[:-1], DATA + b"x", bytes([DATA[0] ^ 1]) + DATA[1:]], ids=["short", "long", "wrong"]
+)
 def test_a_bad_blob_leaves_nothing(store, sent):
     with pytest.raises(Corrupt):
         store.ingest(blob(), cut(sent))
