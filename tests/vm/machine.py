@@ -36,10 +36,19 @@ exec >/dev/ttyS1 2>&1
 cd /opt/veloci
 # The kernel loads them when they are asked for; the tests look whether they are there before they ask.
 modprobe -a overlay veth bridge nf_tables
+systemctl start dbus
 echo "Linux $(uname -r), /sys/fs/cgroup is $(stat -fc %T /sys/fs/cgroup)"
 python3 -m pytest -p no:cacheprovider --color=no -rfEs --tb=short --timeout 300 $(cat tests.list)
 echo "status $?"
 systemctl poweroff -ff
+"""
+# All units are in groups of all controllers from the start, so that none comes while the tests run.
+MANAGER = """[Manager]
+DefaultCPUAccounting=yes
+DefaultIOAccounting=yes
+DefaultBlockIOAccounting=yes
+DefaultMemoryAccounting=yes
+DefaultTasksAccounting=yes
 """
 UNIT = """[Unit]
 Requires=dbus.socket
@@ -91,7 +100,7 @@ def fill(root: Path, tests: list[str]) -> None:
     """Put the project as it is now, and what to do with it, into the root file system."""
     here = root / "opt/veloci"
     shutil.rmtree(here, ignore_errors=True)
-    for name in ("tests", "examples"):
+    for name in ("tests", "examples", "scripts"):
         shutil.copytree(PROJECT / name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "pyproject.toml", here)
     (here / "tests.list").write_text("\n".join(tests))
@@ -103,6 +112,7 @@ def fill(root: Path, tests: list[str]) -> None:
         text = (PROJECT / "scripts" / name).read_text().replace("#!python", "#!/usr/bin/python3", 1)
         executable(root / "usr/bin" / name, text)
     executable(root / "usr/sbin/veloci-test", SCRIPT)
+    (root / "etc/systemd/system.conf").write_text(MANAGER)
     (root / "etc/systemd/system/veloci-test.service").write_text(UNIT)
 
 
