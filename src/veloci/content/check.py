@@ -111,8 +111,8 @@ def layout(root: str, wanted: dict[str, Descriptor]) -> str:
 
     index.json is behind for a moment whenever a name changes: the caller looks twice.
     """
-    if not wanted and not os.path.exists(root):
-        return ""
+    if not wanted and not os.path.exists(f"{root}/oci-layout"):
+        return ""  # nothing has been put in yet, or whoever began was killed; the next one lays it out
     try:
         with open(f"{root}/oci-layout", "rb") as file:
             if loads(file.read()) != {"imageLayoutVersion": "1.0.0"}:

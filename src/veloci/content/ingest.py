@@ -189,6 +189,6 @@ def room(error: OSError) -> str:
 def lay_out(root: str) -> None:
     """Make `root` an OCI image layout, if it is none yet."""
     if not os.path.exists(f"{root}/oci-layout"):
-        replace(root, f"{root}/oci-layout", LAYOUT)
         if not os.path.exists(f"{root}/index.json"):
             replace(root, f"{root}/index.json", b'{"schemaVersion":2,"manifests":[]}')
+        replace(root, f"{root}/oci-layout", LAYOUT)  # the last: it says that all is there
