@@ -209,3 +209,15 @@ def test_a_full_disk_is_said_clearly_and_frees_what_was_written(tmp_path):
             store.put(b"{}", media.EMPTY)
     finally:
         subprocess.run(["umount", tmp_path / "small"], check=True)
+
+
+def test_a_blob_whose_writer_died_before_the_last_step_is_kept_whole(store):
+    """The next one finds all its bytes, gives it its name, and must not take them for a beginning to be written anew."""
+    descriptor = Descriptor(media_type=media.LAYER, digest=of(DATA), size=len(DATA))
+    partial = Path(store.partial_path(descriptor.digest))
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(DATA)
+    with store.keeping(descriptor, [DATA]) as chunks:
+        assert b"".join(chunks) == DATA
+    assert Path(store.path(descriptor.digest)).read_bytes() == DATA
+    assert not partial.exists()

@@ -39,8 +39,9 @@ class Claim:
             self.restart()
 
     def restart(self) -> None:
-        """Forget the kept bytes: the other side cannot send the rest alone."""
-        os.ftruncate(self._file, 0)
+        """Forget the kept bytes: the other side cannot send the rest alone. A blob that is whole stays."""
+        if not self.whole:
+            os.ftruncate(self._file, 0)
         self.start = 0
 
     @contextmanager
