@@ -153,7 +153,7 @@ def test_what_a_container_leaves_running_is_gone_with_it(runtime):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rootless", "true"], "--rootless: veloci-runtime needs root"),
+        (["--rootless", "maybe"], "--rootless: 'maybe' is none of auto, true and false"),
         (["--log-format", "xml"], "--log-format: invalid log-format: 'xml'"),
         (["--criu", "/x"], "--criu: unknown option"),
     ],

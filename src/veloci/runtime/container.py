@@ -48,6 +48,7 @@ class Container:
         environment: Sequence[str] = (),
         start: bool = False,
         systemd: bool = False,
+        rootless: bool = False,
     ) -> Self:
         """Make the container of `bundle`; its process waits for start() and is a child of this process.
 
@@ -56,7 +57,7 @@ class Container:
         that is then called for it. config: instead of the bundle's config.json. preserve_fds: how many
         descriptors from 3 on it keeps. environment: variables besides those of process.env. start: it does not
         wait; this returns when its program runs. systemd: its cgroup is a scope that systemd makes,
-        linux.cgroupsPath is "slice:prefix:name".
+        linux.cgroupsPath is "slice:prefix:name". rootless: without a cgroup where this user may make none.
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
@@ -70,6 +71,7 @@ class Container:
             pivot=not no_pivot,
             keyring=not no_new_keyring,
             systemd=systemd,
+            rootless=rootless,
         )
         plan["env"] += environment
         directory = Directory(root, id)

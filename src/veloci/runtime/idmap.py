@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from veloci.errors import HostError, InvalidInput
+from veloci.errors import HostError, InvalidInput, Unsupported
 from veloci.kernel import mount as m
 from veloci.kernel import process as p
 from veloci.runtime import rootfs
@@ -102,6 +102,32 @@ def _mapped(users: tuple[IdMap, ...], groups: tuple[IdMap, ...], at: str) -> int
 def text(entries: tuple[IdMap, ...]) -> str:
     """A mapping as user_namespaces(7) reads it."""
     return "".join(f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in entries)
+
+
+def own(uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> bool:
+    """Whether this process may write these mappings itself: the superuser any, others their own user and group."""
+    if os.geteuid() == 0:
+        return True
+    alone = ((uids, os.geteuid()), (gids, os.getegid()))
+    return all(len(entries) == 1 and (entries[0].host_id, entries[0].size) == (id, 1) for entries, id in alone)
+
+
+def have_mapped(pid: int, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> None:
+    """Have newuidmap(1) and newgidmap(1) write the mappings of process `pid`, if subuid(5) and subgid(5) allow them.
+
+    Raises HostError, Unsupported if there are no such programs.
+    """
+    for program, entries, place in (("newuidmap", uids, "uidMappings"), ("newgidmap", gids, "gidMappings")):
+        where = f"config.json: $.linux.{place}"
+        numbers = [str(n) for entry in entries for n in (entry.container_id, entry.host_id, entry.size)]
+        try:
+            helper = os.posix_spawnp(program, [program, str(pid), *numbers], os.environ)
+        except FileNotFoundError:
+            raise Unsupported(
+                f"{program} is not installed", where=where, hint="apt install uidmap, or map your own user alone"
+            ) from None
+        if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
+            raise HostError(program, OSError(1, os.strerror(1)), where=where)
 
 
 def mapped(child: Child, source: str, *, recursive: bool, **how: Any) -> None:  # noqa: ARG001 -- opened already

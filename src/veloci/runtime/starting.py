@@ -8,7 +8,7 @@ from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.kernel import process as p
 from veloci.kernel.files import absolute
 from veloci.runtime import plan as planning
-from veloci.runtime.cgroup import place
+from veloci.runtime.cgroup import permitted, place
 from veloci.runtime.child import Child
 from veloci.runtime.identity import RLIMITS, check_text
 from veloci.runtime.launch import launch
@@ -27,12 +27,20 @@ _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 def prepare(
-    id: str, bundle: str, config: Config | None, *, console: bool, pivot: bool, keyring: bool, systemd: bool = False
+    id: str,
+    bundle: str,
+    config: Config | None,
+    *,
+    console: bool,
+    pivot: bool,
+    keyring: bool,
+    systemd: bool = False,
+    rootless: bool = False,
 ) -> tuple[planning.Plan, Config, bytes, Saved]:
     """The plan of a container, its configuration as a value and as written, and what is to be known of it.
 
     config: instead of the bundle's. console: there is a socket for its terminal. pivot, keyring: see plan.compile.
-    systemd: its cgroup is a scope of systemd's.
+    systemd: its cgroup is a scope of systemd's. rootless: by a user who may not make cgroups everywhere.
     Raises NotFound, InvalidInput, Unsupported with the place in config.json, HostError.
     """
     bundle = absolute(bundle)
@@ -47,6 +55,8 @@ def prepare(
         scope, groups = scoped(config.linux.cgroups_path, id)
     else:
         groups = place(config.linux.cgroups_path, id)
+        if rootless and not config.linux.cgroups_path:
+            groups = permitted(groups)
     plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=f"_ses.{id}" if keyring else "")
     assert config.process is not None
     assert config.root is not None
@@ -195,17 +205,20 @@ class Starting:
 
     def maps(self, pid: int) -> None:
         """Write the user namespace's maps — user_namespaces(7)."""
-        from veloci.runtime.idmap import text
+        from veloci.runtime import idmap
 
         linux = self.config.linux
+        if not idmap.own(linux.uid_mappings, linux.gid_mappings):
+            idmap.have_mapped(pid, linux.uid_mappings, linux.gid_mappings)
+            return
         try:
             with open(f"/proc/{pid}/uid_map", "w") as file:
-                file.write(text(linux.uid_mappings))
+                file.write(idmap.text(linux.uid_mappings))
             if posix.geteuid() != 0:
                 with open(f"/proc/{pid}/setgroups", "w") as file:
                     file.write("deny")
             with open(f"/proc/{pid}/gid_map", "w") as file:
-                file.write(text(linux.gid_mappings))
+                file.write(idmap.text(linux.gid_mappings))
         except OSError as error:
             raise HostError("map users", error, where="config.json: $.linux.uidMappings") from error
 
@@ -224,9 +237,10 @@ class Starting:
         """Set the cgroup's limits."""
         resources = self.config.linux.resources
         if self.group.places:
-            self.group.apply(resources or Resources(), devices=True)
-        elif resources:
-            raise Unsupported("no cgroup hierarchy is mounted", where="config.json: $.linux.resources")
+            # Device rules need privilege over the host; without it, the user namespace guards them.
+            self.group.apply(resources or Resources(), devices=posix.geteuid() == 0)
+        elif resources and (posix.geteuid() == 0 or resources.replace(devices=()).plain()):
+            raise Unsupported("cannot set limits: the container has no cgroup", where="config.json: $.linux.resources")
 
     def net_devices(self, pid: int) -> None:
         """Give it the network devices that are to be its own."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
-from veloci.cli.oci.main import chosen, root
+from veloci.cli.oci.main import chosen, root, rootless
 from veloci.cli.oci.process import send_pidfd, wait, write_pid
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import InvalidInput
 from veloci.runtime.container import Container
 from veloci.spec.document import Document
 
@@ -40,8 +40,6 @@ class Making(Document):
 
 def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start: bool = False) -> Container:
     """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
-    if posix.geteuid() != 0:
-        raise VelociError("needs root", hint="sudo veloci-runtime ...")
     console = terminal if callable(terminal) else -1
     if isinstance(terminal, str) and terminal:
         from veloci.kernel import tty
@@ -59,6 +57,7 @@ def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start
         environment=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
         start=start,
         systemd=chosen("systemd-cgroup"),
+        rootless=rootless(),
     )
     try:
         write_pid(making.pid_file, container.saved.pid)

@@ -6,7 +6,7 @@ import posix
 import sys
 
 from veloci.cli.options import call
-from veloci.errors import HostError, InvalidInput, Unsupported, VelociError
+from veloci.errors import HostError, InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _globals(words: list[str]) -> list[str]:
 
 def _refuse() -> None:
     """Name what is asked of all commands and cannot be done."""
-    if _chosen.get("rootless", "auto") not in ("auto", "false"):
-        raise Unsupported("veloci-runtime needs root", where="--rootless", hint="--rootless=auto")
+    if _chosen.get("rootless", "auto") not in ("auto", "true", "false"):
+        raise InvalidInput(f"{_chosen['rootless']!r} is none of auto, true and false", where="--rootless")
     if _chosen.get("log-format", "text") not in ("text", "json"):
         raise InvalidInput(f"invalid log-format: {_chosen['log-format']!r}", where="--log-format", hint="text or json")
 
@@ -172,7 +172,16 @@ def root() -> str:
     """The directory of all containers' state."""
     from veloci.runtime.container import ROOT
 
-    return _chosen.get("root") or ROOT
+    if given := _chosen.get("root"):
+        return given
+    own = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode()
+    return f"{own}/veloci-runtime" if own and rootless() else ROOT
+
+
+def rootless() -> bool:
+    """Whether containers are made without privilege over the host: --rootless, or as it is for who calls."""
+    given = _chosen.get("rootless", "auto")
+    return posix.geteuid() != 0 if given == "auto" else given == "true"
 
 
 def chosen(flag: str) -> bool:

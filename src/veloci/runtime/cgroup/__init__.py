@@ -9,8 +9,8 @@ from __future__ import annotations
 import posix as os
 from errno import EBUSY, ENOENT
 
-from veloci.errors import Conflict, HostError, InvalidInput
-from veloci.kernel.cgroupfs import hierarchies, read, write
+from veloci.errors import Conflict, HostError, InvalidInput, Unsupported
+from veloci.kernel.cgroupfs import exists, hierarchies, read, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,18 @@ def place(path: str, id: str) -> dict[str, str]:
             above = hierarchy.own.rpartition("/")[0]
         places[hierarchy.name] = f"{above}/{inner}"
     return places
+
+
+def permitted(places: dict[str, str]) -> dict[str, str]:
+    """Those of `places` that this user may make: below a directory that was delegated to it — cgroups(7)."""
+    found = {}
+    for name, directory in places.items():
+        above = directory.rpartition("/")[0]
+        while above and not exists(above):
+            above = above.rpartition("/")[0]
+        if all(os.access(place, os.W_OK) for place in (above, f"{above}/cgroup.procs")):
+            found[name] = directory
+    return found
 
 
 def inside(path: str) -> str:
@@ -160,6 +172,8 @@ class Group:
         """Stop all processes in it where they are, or let them go on. Returns when they did. Raises HostError."""
         v1 = self.places.get("freezer")
         directory = v1 or self.places.get("", "")
+        if not directory:
+            raise Unsupported(f"cannot {'pause' if frozen else 'resume'} a container that has no cgroup")
         try:
             if v1:
                 _until(v1, "freezer.state", "FROZEN" if frozen else "THAWED")

@@ -117,7 +117,7 @@ class Scope(Group):
 
             wanted += annotated(annotations)
         with _bus(user=self.user) as bus:
-            wanted += properties(resources, unified=self.unified, devices=True, version=bus.version())
+            wanted += properties(resources, unified=self.unified, devices=not self.user, version=bus.version())
             bus.start(self.unit, wanted)
         self.told = True
         if self.unified:
