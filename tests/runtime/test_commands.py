@@ -174,7 +174,7 @@ def test_features_are_at_least_runcs(runtime):
         assert set(theirs["linux"][name]) <= set(ours["linux"][name])
     for name in ("actions", "operators", "archs"):
         assert set(theirs["linux"]["seccomp"][name]) <= set(ours["linux"]["seccomp"][name])
-    assert ours["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True}
+    assert ours["linux"]["cgroup"] == {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True}
     assert ours["linux"]["netDevices"] == ours["linux"]["mountExtensions"]["idmap"] == {"enabled": True}
     assert "MPOL_BIND" in ours["linux"]["memoryPolicy"]["modes"]
 

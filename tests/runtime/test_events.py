@@ -38,7 +38,7 @@ def test_stats_have_runcs_shape(runtime):
         data.pop("hugetlb")  # other tests mount and unmount that controller
     assert shape(ours) == shape(theirs)
     assert ours["data"]["pids"] == {"current": 1, "limit": 20}
-    assert ours["data"]["cpuset"]["cpus"] == theirs["data"]["cpuset"]["cpus"]
+    assert ours["data"]["cpuset"].get("cpus") == theirs["data"]["cpuset"].get("cpus")
 
 
 def test_numbers_are_of_this_container(either):

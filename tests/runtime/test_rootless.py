@@ -229,4 +229,4 @@ def test_limits_are_the_users_systemds(either):
         assert either("delete", "--force", either.id).returncode == 0
         assert not directory.exists()
     finally:
-        subprocess.run(["systemctl", "stop", f"user@{USER}.service"], check=True)
+        subprocess.run(["systemctl", "stop", f"user@{USER}.service", f"user-{USER}.slice", "user.slice"], check=True)

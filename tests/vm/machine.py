@@ -80,7 +80,7 @@ def main() -> int:
 def base() -> Path:
     """The root file system, made if it is not there or was made of other packages."""
     wanted = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
-    words = " ".join((PACKAGES, *LIBRARIES, *wanted))
+    words = " ".join((PACKAGES, *LIBRARIES, *wanted, "ordinary"))
     root = KEPT / f"root-{sha256(words.encode()).hexdigest()[:12]}"
     if not root.exists():
         for old in KEPT.glob("root-*"):
@@ -90,6 +90,7 @@ def base() -> Path:
         run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "bookworm", made)
         site = made / "usr/lib/python3/dist-packages"
         run(sys.executable, "-m", "pip", "install", "-q", "--target", site, PROJECT, *LIBRARIES)
+        run("chroot", made, "useradd", "--create-home", "--uid", "1000", "ordinary")
         shutil.rmtree(made / "dev")
         (made / "dev").mkdir()
         made.rename(root)
