@@ -71,7 +71,7 @@ class Made:
         return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(MODEL)
 def test_a_collection_leaves_what_is_needed_and_nothing_else(tmp_path_factory, model):
     path = tmp_path_factory.mktemp("model")
