@@ -83,11 +83,12 @@ def base() -> Path:
     words = " ".join((PACKAGES, *LIBRARIES, *wanted, "ordinary"))
     root = KEPT / f"root-{sha256(words.encode()).hexdigest()[:12]}"
     if not root.exists():
-        for old in KEPT.glob("root-*"):
-            shutil.rmtree(old)
         made = root.with_name("making")
-        shutil.rmtree(made, ignore_errors=True)
-        run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "bookworm", made)
+        for old in (*KEPT.glob("root-*"), made):
+            remove(old)
+        # In a mount namespace that ends with it: mmdebstrap mounts /proc, /sys and /dev there, and may be killed.
+        options = "--quiet", "--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}"
+        run("unshare", "--mount", "mmdebstrap", *options, "bookworm", made)
         site = made / "usr/lib/python3/dist-packages"
         run(sys.executable, "-m", "pip", "install", "-q", "--target", site, PROJECT, *LIBRARIES)
         run("chroot", made, "useradd", "--create-home", "--uid", "1000", "ordinary")
@@ -95,6 +96,16 @@ def base() -> Path:
         (made / "dev").mkdir()
         made.rename(root)
     return root
+
+
+def remove(tree: Path) -> None:
+    """Remove what one making left, and first unmount what is mounted below it: else the host's own would go."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for path in reversed(mounts):
+        if Path(path).is_relative_to(tree):
+            run("umount", path)
+    if tree.exists():
+        shutil.rmtree(tree)
 
 
 def fill(root: Path, tests: list[str]) -> None:
