@@ -73,6 +73,7 @@ def test_a_registry_is_served_written_and_read_without_privilege(stranger, tmp_p
 
 
 ROOT = "making a container needs root\n  try: sudo veloci …"
+ROOTLESS = "rootless container requires user namespaces\n  try: sudo, or veloci-runtime spec --rootless"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ ROOT = "making a container needs root\n  try: sudo veloci …"
         ("veloci network namespace vtno", "veloci: /run/netns*: Permission denied\n  try: run it as root, or as the owner of the file", 1),
         ("veloci network show", "veloci: read this namespace: setns: Operation not permitted\n  try: run it as root: networks need CAP_NET_ADMIN", 1),
         ("veloci start nosuch", "veloci: no such container: nosuch\n  try: veloci ps -a", 1),
-        ("veloci-runtime run x", "veloci-runtime: veloci-runtime run failed: needs root\n  try: sudo veloci-runtime ...", 1),
-        ("veloci-runtime create x", "veloci-runtime: veloci-runtime create failed: needs root\n  try: sudo veloci-runtime ...", 1),
+        ("veloci-runtime run x", f"veloci-runtime: veloci-runtime run failed: {ROOTLESS}", 1),
+        ("veloci-runtime create x", f"veloci-runtime: veloci-runtime create failed: {ROOTLESS}", 1),
         ("veloci-runtime --root /nosuch state x", "veloci-runtime: container does not exist", 1),
     ],
 )  # fmt: skip

@@ -48,6 +48,8 @@ def prepare(
     config = config or Config.decode(raw, name="config.json")
     if b"\\u" in raw:
         check_text(config.plain(), "config.json: $")
+    if posix.geteuid() and not any(namespace.type == "user" for namespace in config.linux.namespaces):
+        raise InvalidInput("rootless container requires user namespaces", hint="sudo, or veloci-runtime spec --rootless")
     scope = ""
     if systemd:
         from veloci.runtime.cgroup.systemd import place as scoped
