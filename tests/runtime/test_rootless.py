@@ -160,7 +160,7 @@ def test_what_takes_privilege_is_refused_and_leaves_nothing(ours):
     done = ours.run("true", change=change)
     assert done.returncode == 1
     assert "rootless container requires user namespaces" in done.stderr
-    assert list((ours.home / "run/veloci-runtime").iterdir()) == []
+    assert not (ours.home / "run/veloci-runtime").exists()
 
 
 def many(config):

@@ -49,7 +49,9 @@ def prepare(
     if b"\\u" in raw:
         check_text(config.plain(), "config.json: $")
     if posix.geteuid() and not any(namespace.type == "user" for namespace in config.linux.namespaces):
-        raise InvalidInput("rootless container requires user namespaces", hint="sudo, or veloci-runtime spec --rootless")
+        raise InvalidInput(
+            "rootless container requires user namespaces", hint="sudo, or veloci-runtime spec --rootless"
+        )
     scope = ""
     if systemd:
         from veloci.runtime.cgroup.systemd import place as scoped
