@@ -1,4 +1,4 @@
-"""The launcher's own state, start and delete: the same as Python's, and Python's where anything is unusual."""
+"""The launcher's own state, start, kill and delete: the same as Python's, and Python's where anything is unusual."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from box import until
 
 pytestmark = pytest.mark.needs("root", "namespaces", "busybox", "strace")
 
@@ -64,10 +65,47 @@ def test_a_container_starts_and_goes_without_python(runtime, tmp_path):
     assert runtime.traces() == []
 
 
+def test_a_signal_is_sent_without_python(runtime, tmp_path):
+    """SIGTERM, also when none is named; by any name and number; 0 is none."""
+    script = "for s in HUP INT QUIT USR1 USR2 TERM CONT WINCH; do trap \"echo $s >>/got\" $s; done;"
+    script += "echo ready >>/got; while :; do sleep 0.01; done"
+    runtime.detached("sh", "-c", script, change=lambda config: config["root"].update(readonly=False))
+    got = runtime.bundle / "rootfs/got"
+    sent = {"HUP": "HUP", "2": "INT", "SIGQUIT": "QUIT", "USR1": "USR1", "SIGUSR2": "USR2", "15": "TERM",
+            "CONT": "CONT", "28": "WINCH", "0": ""}  # fmt: skip
+    expected = ["ready"]
+    for words in (["0"], *([word] for word in sent), []):
+        until(lambda: got.exists() and got.read_text().split() == expected, lambda: words)
+        done, python = started_python(runtime, tmp_path, "kill", runtime.id, *words)
+        assert (done.returncode, done.stderr, python) == (0, "", False), words
+        expected += [sent[words[0]]] if words and sent[words[0]] else [] if words else ["TERM"]
+    until(lambda: got.read_text().split() == expected, got.read_text)
+    assert started_python(runtime, tmp_path, "kill", runtime.id, "SIGKILL")[1] is False
+    until_stopped(runtime)
+    done, python = started_python(runtime, tmp_path, "kill", runtime.id, "KILL")
+    assert (done.returncode, done.stderr, python) == (1, "veloci-runtime: container not running\n", True)
+
+
+def test_what_waits_for_its_start_is_killed_without_python(runtime, tmp_path):
+    runtime.created("sleep", "100")
+    done, python = started_python(runtime, tmp_path, "kill", runtime.id, "KILL")
+    assert (done.returncode, done.stderr, python) == (0, "", False)
+    until_stopped(runtime)
+
+
+def test_what_is_paused_is_killed_by_python_which_lets_it_go_on(runtime, tmp_path):
+    runtime.detached("sleep", "100")
+    assert runtime("pause", runtime.id).returncode == 0
+    done, python = started_python(runtime, tmp_path, "kill", runtime.id, "KILL")
+    assert (done.returncode, done.stderr, python) == (0, "", True)
+    until_stopped(runtime)
+
+
 @pytest.mark.parametrize(
     "words",
     [("start", "ID"), ("delete", "ID"), ("state", "nope"), ("state", "../ID"), ("state", "."), ("state", ""),
-     ("state", "--help"), ("state",), ("state", "ID", "more")],
+     ("state", "--help"), ("state",), ("state", "ID", "more"), ("kill", "nope"), ("kill", "ID", "NOSUCH"),
+     ("kill", "ID", "65"), ("kill", "ID", ""), ("kill", "ID", "-0"), ("kill", "ID", "0", "more"), ("kill",)],
 )  # fmt: skip
 def test_what_is_not_usual_is_pythons(runtime, words):
     runtime.detached("sleep", "100")
@@ -92,10 +130,10 @@ def test_a_number_that_another_process_has_by_now_is_not_the_containers(runtime,
     lines = quick.read_text().split("\n")
     lines[1] = str(int(lines[1]) + 1)  # it began at another time
     quick.write_text("\n".join(lines))
-    done, python = started_python(runtime, tmp_path, "delete", runtime.id)
-    assert python  # its group is not empty
-    assert done.returncode == 1
-    assert json.loads(runtime("state", runtime.id).stdout)["status"] == "running"
+    for words in (["delete", runtime.id], ["kill", runtime.id, "KILL"]):
+        done, python = started_python(runtime, tmp_path, *words)
+        assert python  # its group is not empty; Python reads state.json
+        assert done.returncode == (1 if words[0] == "delete" else 0)
 
 
 def test_the_log_is_there_as_python_leaves_it(runtime, tmp_path):
