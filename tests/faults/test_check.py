@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from box import VELOCI
-from hypothesis import assume, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from peers import Built, digest, tar
 from peers import inside as veloci
@@ -272,6 +272,8 @@ NAMES = st.sampled_from(["a", "b", "a/c", "a/c/d", "b/e", ".wh.a", ".wh.b", "a/.
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
 
 
+@settings(max_examples=100)
+@example([("b/e", tarfile.REGTYPE, b""), ("b", tarfile.REGTYPE, b""), ("b", tarfile.DIRTYPE, b"")])
 @given(st.lists(st.tuples(NAMES, KINDS, st.binary(max_size=20)), max_size=8))
 def test_what_was_just_unpacked_differs_in_nothing(tmp_path_factory, entries):
     out = io.BytesIO()

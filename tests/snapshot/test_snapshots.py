@@ -132,6 +132,12 @@ def test_directories_that_a_layer_does_not_list_look_as_those_below(snapshots, s
         assert os.stat(root / "usr/x").st_mode & 0o7777 == 0o755
 
 
+def test_a_file_that_takes_the_place_of_a_directory_stays(snapshots, store):
+    top = layer(("usr/lib/b", b"b"), ("usr/hard => etc/keep", b""), ("usr", b"file"), ("lib/c", b"c"), ("lib", b"too"))
+    with inside(snapshots.view(snapshots.unpack(store, layers(store, BASE, top)))) as root:
+        assert files(root) == {"usr": b"file", "lib": b"too", "etc/gone": b"1", "etc/keep": b"1"}
+
+
 def test_a_hard_link_to_a_lower_layer_is_a_hard_link(snapshots, store):
     with inside(snapshots.view(snapshots.unpack(store, layers(store, BASE, TOP)))) as root:
         one, two = os.stat(root / "usr/lib/a"), os.stat(root / "usr/hard")

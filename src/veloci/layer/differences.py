@@ -32,18 +32,24 @@ def differences(tar: Iterable[bytes], root: int) -> dict[bytes, str]:
     kinds: dict[bytes, bytes] = {}
     found: dict[bytes, str] = {}
     gone: list[bytes] = []
-    marked: list[bytes] = []
+    above: set[bytes] = set()  # directories in which something is
     links: set[bytes] = set()
     for entry in reader:
         path = components(entry.name)
         head, _, name = path.rpartition(b"/")
         if name.startswith(PREFIX):
-            marked.append(path)
+            above.update(_above(path))
             if not name.startswith(META):
                 gone.append((head + b"/" if head else b"") + name[len(PREFIX) :])
             continue
         if entry.kind == b"2":
             links.add(path)
+        if entry.kind != b"5" and path in above:  # what was below it goes
+            for below in [each for each in (*kinds, *gone) if each.startswith(path + b"/")]:
+                kinds.pop(below, None)
+                found.pop(below, None)
+            gone = [each for each in gone if not each.startswith(path + b"/")]
+        above.update(_above(path))
         found.pop(path, None)  # of two entries the last counts
         kinds[path] = entry.kind
         problem = _problem(reader, entry, root, path)
@@ -52,7 +58,6 @@ def differences(tar: Iterable[bytes], root: int) -> dict[bytes, str]:
     for path in gone:
         if path not in kinds and _status(root, path) is None:
             found[path] = "is not marked as removed"
-    above = {at for path in (*kinds, *marked) for at in _above(path)}
     if links & above:
         return {}
     return {path: problem for path, problem in found.items() if _counts(path, kinds, above, root)}

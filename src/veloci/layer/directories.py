@@ -79,6 +79,15 @@ class Directories:
         file = self._open[path].file if path else self.root.file
         self._times[path] = (mtime, os.fstat(file).st_ino)
 
+    def stands(self, path: bytes) -> bool:
+        """Whether the directory that was made at `path` is still there: a later entry may have taken its place."""
+        if not path:
+            return True
+        try:
+            return os.fstat(self.find(path).file).st_ino == self._times[path][1]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def forget(self, path: bytes) -> None:
         """What is at `path` goes: so do open directories below it, or below a symlink that it was."""
         self._retired += self._open.values()

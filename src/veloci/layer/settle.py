@@ -34,7 +34,7 @@ def settle(layer: Application, lower: int | None) -> None:
     while waiting := [path for path in layer.implied if path not in done]:
         for path in waiting:
             done.add(path)
-            if lower is not None:
+            if lower is not None and layer.directories.stands(path):
                 _resemble(layer.directories, lower, path)
         layer.directories.release()
     layer.finish()
@@ -149,7 +149,10 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
     except FileNotFoundError:
         copy_up(lower, aim, status, parent.file, last)
     above, _, name = path.rpartition(b"/")
-    place = directories.get(above)
+    try:
+        place = directories.find(above)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # a later entry took the place of its directory
     try:
         if not is_whiteout(os.lstat(name, dir_fd=place.file)):
             return  # a later entry took the name

@@ -84,7 +84,10 @@ def _link(layer: Reading, lower: int | None, index: Index, path: bytes, target: 
     if node is None:
         node = parent.children[last] = _copied(lower, aim, status, index)
     above, _, name = path.rpartition(b"/")
-    place = layer.tree.get(above)
+    try:
+        place = layer.tree.find(above)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # a later entry took the place of its directory
     there = place.children.get(name)
     if there is None or there.is_whiteout:  # else a later entry took the name
         place.children[name] = node
