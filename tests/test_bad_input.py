@@ -126,6 +126,9 @@ DOCKERS = [
         )
     ),
     ("unknown container", "run --rm --network container:nosuch bb true", NO_CONTAINER, 125, "="),
+    # a flag's grammar
+    ("flag", "create --memory x bb", "--memory: 'x' is not a size\n  try: *", 125, "="),
+    ("flag", "create -p 1:2:3:4:5 bb", "--publish 1:2:3:4:5: an IPv6 address stands in [ ]\n  try: *", 125, "="),
     # networks
     ("unknown network", "network inspect nosuch", "no network nosuch\n  try: list them: veloci network ls", 1, "="),
     ("unknown network", "network rm nosuch", "no network nosuch\n  try: list them: veloci network ls", 1, "="),

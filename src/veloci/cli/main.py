@@ -153,7 +153,10 @@ def main(words: list[str] | None = None) -> int:
         return _function(name)(rest)
     except VelociError as error:
         complain(error)
-        return FAILURE.get(name, 1) if error.exit_status is None else error.exit_status
+        if error.exit_status is not None:
+            return error.exit_status
+        misuse = name == "create" and isinstance(error, InvalidInput) and error.where.startswith("-")
+        return 125 if misuse else FAILURE.get(name, 1)  # docker's, when a flag's grammar is wrong
     except BrokenPipeError:
         return 141  # as a program that SIGPIPE ended
     except OSError as error:
