@@ -24,7 +24,7 @@ FEATURES = {
     "root": lambda: os.geteuid() == 0,
     "namespaces": lambda: subprocess.run(["unshare", "-mpf", "true"], check=False, capture_output=True).returncode == 0,
     "overlay": lambda: "overlay" in Path("/proc/filesystems").read_text(),
-    "erofs": lambda: "erofs" in Path("/proc/filesystems").read_text() and _linux() >= (6, 12),
+    "erofs": lambda: "erofs" in Path("/proc/filesystems").read_text() and _linux() >= (6, 4),
 }
 
 

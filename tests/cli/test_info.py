@@ -38,5 +38,6 @@ def test_one_may_choose_for_one_command_and_the_store_keeps_its_own(roots):
     (roots / "data/snapshots/driver").write_text("overlay\n")
     assert veloci("--snapshotter", "erofs", "info", "-f", "{{.Driver}}") == "erofs\n"
     assert veloci("info", "-f", "{{.Driver}}") == "overlay\n"
+    assert "Storage Driver: overlay\n  erofs: " in veloci("info")
     said = veloci("--snapshotter=zip", "info", status=1)
     assert said.splitlines()[0] == "veloci: --snapshotter: no snapshotter 'zip'"

@@ -12,7 +12,7 @@ import pytest
 from veloci.errors import InvalidInput
 from veloci.layer.stream import Hashed
 from veloci.snapshot import Snapshots
-from veloci.snapshot.drivers import driver, works
+from veloci.snapshot.drivers import NAMES, better, driver, problem
 from veloci.spec.digest import chain, of
 
 pytestmark = pytest.mark.needs("root", "overlay", "erofs")
@@ -36,9 +36,25 @@ SECOND = tar(("d/.wh.b", b""), ("d/c", b"4"), ("hard", {"type": tarfile.LNKTYPE,
 THIRD = tar(("d/.wh..wh..opq", b""), ("d/e", b"5"))
 
 
-@pytest.fixture
-def snapshots(tmp_path):
-    return Snapshots(str(tmp_path / "snapshots"))
+@pytest.fixture(params=["on a disk", "in memory"])
+def snapshots(tmp_path, request):
+    """A tmpfs holds no file that EROFS would mount: there it has loop devices, as with Linux before 6.12."""
+    if request.param == "on a disk":
+        yield Snapshots(str(tmp_path / "snapshots"))
+        return
+    place = tmp_path / "memory"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        yield Snapshots(str(place / "snapshots"))
+        assert not [line for line in looped() if line.startswith(f"{place}/")]
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def looped():
+    """The files that are loop devices."""
+    return [file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file")]
 
 
 @contextlib.contextmanager
@@ -171,8 +187,28 @@ def test_the_store_chooses_once_and_says_no_to_what_it_does_not_know(snapshots, 
     assert driver(snapshots) == "erofs"
     Path(snapshots.root, "driver").write_text("overlay\n")
     assert driver(snapshots) == "overlay"
-    assert (works(snapshots, "erofs"), works(snapshots, "overlay")) == (True, True)
+    assert (problem(snapshots, "erofs"), problem(snapshots, "overlay")) == ("", "")
+    assert better(snapshots) == [("erofs", "works here, by --snapshotter or in a new store")]
     assert sorted(os.listdir(snapshots.root)) == ["driver", "ingest", "lock"]
     Path(snapshots.root, "driver").write_text("tape\n")
     with pytest.raises(InvalidInput, match="no snapshotter 'tape'"):
         driver(snapshots)
+
+
+def test_a_store_on_a_file_system_that_takes_no_overlay_copies_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.delenv("VELOCI_SNAPSHOTTER", raising=False)
+    for name in ("lower", "upper", "work", "store"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", tmp_path / "store"], check=True)
+    try:
+        snapshots = Snapshots(str(tmp_path / "store/snapshots"))
+        assert driver(snapshots) == "copy"
+        assert [name for name, why in better(snapshots) if why.startswith("not here: mount 2 layers")] == list(
+            NAMES[:2]
+        )
+        snapshots.prepare("a", snapshots.apply("", of(FIRST), [FIRST]))
+        with inside(snapshots.mount("a")) as root:
+            assert names(root) == ["d/a", "d/b", "x"]
+    finally:
+        subprocess.run(["umount", tmp_path / "store"], check=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from veloci.engine.engine import Engine
 
 
@@ -28,13 +30,14 @@ def info(*, format: str | None = None) -> int:
         ("Images", found["Images"]),
         ("Server Version", found["ServerVersion"]),
         ("Storage Driver", found["Driver"]),
+        *((f"  {name}", text) for name, text in found["DriverStatus"]),
         ("Cgroup Version", found["CgroupVersion"]),
         ("Kernel Version", found["KernelVersion"]),
         ("Operating System", found["OperatingSystem"]),
         ("OSType", found["OSType"]),
         ("Architecture", found["Architecture"]),
         ("CPUs", found["NCPU"]),
-        ("Total Memory", shown(int(found["MemTotal"]))),
+        ("Total Memory", shown(found["MemTotal"])),
         ("Name", found["Name"]),
         ("Root Dir", found["DockerRootDir"]),
         ("Run Dir", found["RunDir"]),
@@ -43,11 +46,12 @@ def info(*, format: str | None = None) -> int:
     return 0
 
 
-def _found(engine: Engine) -> dict[str, str | int]:
+def _found(engine: Engine) -> dict[str, Any]:
     """The facts by docker's names."""
     import os
 
     from veloci import __version__
+    from veloci.snapshot.drivers import better
 
     records = engine.containers.records
     statuses = [records.current(record.id).status for record in records.all()]
@@ -59,6 +63,7 @@ def _found(engine: Engine) -> dict[str, str | int]:
         "ContainersStopped": len(statuses) - statuses.count("running") - statuses.count("paused"),
         "Images": len({listed.id for listed in engine.images.all()}),
         "Driver": engine.snapshots.driver,
+        "DriverStatus": better(engine.snapshots),
         "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",
         "KernelVersion": host.release,
         "OperatingSystem": _distribution(),

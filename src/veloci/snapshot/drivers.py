@@ -1,7 +1,7 @@
 """Which way a store's layers are kept from now on. What is there already stays as it is: every way mounts with any.
 
 overlay   unpacked, stacked by overlayfs
-erofs     the tar as it came and an index of it; the kernel reads it where it is (Linux 6.12, root)
+erofs     the tar as it came and an index of it; the kernel reads it where it is (Linux 6.4, root)
 copy      unpacked, and copied whole for each container: where overlayfs is missing
 """
 
@@ -46,7 +46,7 @@ def checked(name: str) -> str:
 
 
 def _chosen(snapshots: Snapshots, path: str) -> str:
-    name = next((name for name in NAMES[:-1] if works(snapshots, name)), NAMES[-1])
+    name = next((name for name in NAMES[:-1] if not problem(snapshots, name)), NAMES[-1])
     temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
     with open(temporary, "x", encoding="ascii") as file:
         file.write(f"{name}\n")
@@ -56,28 +56,39 @@ def _chosen(snapshots: Snapshots, path: str) -> str:
     return name
 
 
-def works(snapshots: Snapshots, name: str) -> bool:
-    """Whether a layer kept in that way can be mounted here: one of two files is made, and mounted upon itself."""
+def problem(snapshots: Snapshots, name: str) -> str:
+    """Why no layer kept in that way can be written upon here; "" if it can: an empty one is made and mounted."""
     place = f"{snapshots.root}/ingest/try-{os.getpid()}-{os.urandom(6).hex()}"
     with Lock(snapshots.root, LOCK_SH):  # else it might be collected
         try:
             _try(place, name)
-        except (VelociError, OSError):
-            return False
+        except VelociError as error:
+            return str(error)
+        except OSError as error:
+            return str(error.strerror)
         finally:
             snapshots._discard(place)
-    return True
+    return ""
+
+
+def better(snapshots: Snapshots) -> list[tuple[str, str]]:
+    """The drivers that would be better than the one in use, best first, and why each is not: what stands against it."""
+    found = [(name, problem(snapshots, name)) for name in NAMES[: NAMES.index(snapshots.driver)]]
+    return [
+        (name, f"not here: {why}" if why else "works here, by --snapshotter or in a new store") for name, why in found
+    ]
 
 
 def _try(place: str, name: str) -> None:
     from veloci.snapshot.forms import Archive, Directory
     from veloci.snapshot.overlay import mounted
 
-    made(f"{place}/below")
+    for each in ("below", "upper", "work"):
+        made(f"{place}/{each}")
     form = Archive(place) if name == "erofs" else Directory(place)
     try:
         form.read([bytes(1024)])
         form.settle(None)
     finally:
         form.close()
-    os.close(mounted([f"{place}/fs", f"{place}/below"]))
+    os.close(mounted([f"{place}/fs", f"{place}/below"], f"{place}/upper", f"{place}/work"))

@@ -88,14 +88,19 @@ def index_of(path: str) -> str:
 def archived(path: str, opened: list[int]) -> int:
     """A descriptor of the detached mount of the layer whose directory is `path` if it is kept as its tar; else -1.
 
-    opened: gets descriptors to be closed later. Raises OSError.
+    opened: gets descriptors to be closed later. Raises OSError, HostError.
     """
     index = index_of(path)
     if not index:
         return -1
     from veloci.snapshot.erofs import mounted as archive
 
-    return archive(_short(index, opened), _short(f"{index[:-5]}tar", opened))
+    index, tar = _short(index, opened), _short(f"{index[:-5]}tar", opened)
+    try:
+        return archive(index, tar)
+    except OSError as error:
+        hint = "this takes root and Linux 6.4: remove the image, and pull it again with --snapshotter overlay"
+        raise HostError("mount a layer that is kept as its tar", error, hint=hint) from error
 
 
 def _short(path: str, opened: list[int]) -> str:

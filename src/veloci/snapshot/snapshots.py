@@ -165,6 +165,9 @@ class Snapshots:
         except OSError as error:
             self._discard(target)
             raise HostError(f"copy {len(lowers)} layers", error) from error
+        except HostError:
+            self._discard(target)
+            raise
 
     def overlaid(self, lowers: list[str], trees: dict[str, int] | None = None) -> int:
         """A descriptor of a detached read-only mount of layers' directories, top first. trees: see overlay.mounted."""
