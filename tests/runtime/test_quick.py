@@ -67,19 +67,23 @@ def test_a_container_starts_and_goes_without_python(runtime, tmp_path):
 
 def test_a_signal_is_sent_without_python(runtime, tmp_path):
     """SIGTERM, also when none is named; by any name and number; 0 is none."""
-    script = "for s in HUP INT QUIT USR1 USR2 TERM CONT WINCH; do trap \"echo $s >>/got\" $s; done;"
+    script = 'for s in HUP INT QUIT USR1 USR2 TERM CONT WINCH; do trap "echo $s >>/got" $s; done;'
     script += "echo ready >>/got; while :; do sleep 0.01; done"
     runtime.detached("sh", "-c", script, change=lambda config: config["root"].update(readonly=False))
     got = runtime.bundle / "rootfs/got"
     sent = {"HUP": "HUP", "2": "INT", "SIGQUIT": "QUIT", "USR1": "USR1", "SIGUSR2": "USR2", "15": "TERM",
             "CONT": "CONT", "28": "WINCH", "0": ""}  # fmt: skip
     expected = ["ready"]
+
+    def told():
+        return got.exists() and got.read_text().split() == expected
+
     for words in (["0"], *([word] for word in sent), []):
-        until(lambda: got.exists() and got.read_text().split() == expected, lambda: words)
+        until(told)
         done, python = started_python(runtime, tmp_path, "kill", runtime.id, *words)
         assert (done.returncode, done.stderr, python) == (0, "", False), words
         expected += [sent[words[0]]] if words and sent[words[0]] else [] if words else ["TERM"]
-    until(lambda: got.read_text().split() == expected, got.read_text)
+    until(told)
     assert started_python(runtime, tmp_path, "kill", runtime.id, "SIGKILL")[1] is False
     until_stopped(runtime)
     done, python = started_python(runtime, tmp_path, "kill", runtime.id, "KILL")
