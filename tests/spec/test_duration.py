@@ -2,7 +2,7 @@
 
 import pytest
 
-from veloci.spec.duration import parse
+from veloci.spec.duration import parse, shown
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,8 @@ from veloci.spec.duration import parse
 )  # fmt: skip
 def test_a_duration_is_read(text, nanoseconds):
     assert parse(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["0s", "1ms", "1.5ms", "1s", "2.5s", "1m0s", "1m30s", "1h0m5s", "100h0m0.000000001s"])
+def test_a_duration_is_shown_as_go_shows_it(text):
+    assert shown(parse(text)) == text

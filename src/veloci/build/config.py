@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from veloci.build import expand
 from veloci.errors import InvalidInput
+from veloci.spec import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,6 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = ("/bin/sh", "-c")
 COMMENT = "veloci.dockerfile.v0"
 _KEPT = ("architecture", "os", "variant", "os.version", "os.features", "author")
-_UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 class Configuration:
@@ -233,31 +233,15 @@ def _health(image: Configuration, step: Instruction) -> str:
         found["Retries"] = int(retries)
     image.config["Healthcheck"] = {key: value for key, value in found.items() if value}
     times = ("Interval", "Timeout", "StartPeriod", "StartInterval")
-    shown = [f"{key}:{_duration(found.get(key, 0))}" for key in times]
+    shown = [f"{key}:{duration.shown(found.get(key, 0))}" for key in times]
     return f"HEALTHCHECK {{Test:[{' '.join(test)}] {' '.join(shown)} Retries:{found.get('Retries', 0)}}}"
 
 
-def _duration(nanoseconds: int) -> str:
-    """As Go prints one: 1h0m5s, 1m30s, 2.5s, 500ms, 0s."""
-    if not nanoseconds:
-        return "0s"
-    if nanoseconds < _UNITS["s"]:
-        return f"{nanoseconds / _UNITS['ms']:.6f}".rstrip("0").rstrip(".") + "ms"
-    minutes, rest = divmod(nanoseconds, _UNITS["m"])
-    seconds = f"{rest / _UNITS['s']:.9f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}" if minutes else seconds
-
-
 def _nanoseconds(text: str, flag: str, step: Instruction) -> int:
-    """Go's durations: `1m30s`, `500ms`, `0`."""
-    import re
-
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
-    if text != "0" and "".join(number + unit for number, unit in parts) != text:
+    value = duration.parse(text)
+    if value is None:
         raise InvalidInput(f"--{flag} {text!r} is not a duration", where=step.where, hint="write it as 30s or 1m30s")
-    value = int(sum(float(number) * _UNITS[unit] for number, unit in parts))
-    if 0 < value < _UNITS["ms"]:
+    if value < duration.MILLISECOND and value:
         raise InvalidInput(f"--{flag} cannot be less than 1ms", where=step.where)
     return value
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+MILLISECOND = 10**6
+_SECOND = 10**9
+_MINUTE = 60 * _SECOND
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": MILLISECOND, "s": _SECOND, "m": _MINUTE, "h": 60 * _MINUTE}
 _DIGITS = "0123456789."
 
 
@@ -24,3 +27,15 @@ def parse(text: str) -> int | None:
     if text in ("", "-"):
         return None
     return round(-total if text.startswith("-") else total)
+
+
+def shown(nanoseconds: int) -> str:
+    """As Go prints one that is not negative: 1h0m5s, 1m30s, 2.5s, 500ms, 0s."""
+    if not nanoseconds:
+        return "0s"
+    if nanoseconds < _SECOND:
+        return f"{nanoseconds / MILLISECOND:.6f}".rstrip("0").rstrip(".") + "ms"
+    minutes, rest = divmod(nanoseconds, _MINUTE)
+    seconds = f"{rest / _SECOND:.9f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}" if minutes else seconds
