@@ -31,15 +31,24 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory, archive):
-    with Dockerd(tmp_path_factory.mktemp("dockerd"), f"--add-runtime=veloci={OWN}") as command:
-        run(*command, "load", "-i", archive)
+    """docker of a daemon whose containers and builds all have our runtime: `docker.calls` is what buildkit asked it."""
+    here = tmp_path_factory.mktemp("dockerd")
+    calls = here / "calls"
+    (here / "runc").write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexec {OWN} "$@"\n')
+    (here / "runc").chmod(0o755)
+    options = f"--add-runtime=veloci={OWN}", "--default-runtime=veloci"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{here}:{os.environ['PATH']}")  # buildkit takes the runc that it finds
+        with Dockerd(here / "roots", *options) as command:
+            run(*command, "load", "-i", archive)
 
-        def docker(*words, **options):
-            if words[0] == "run":
-                words = ("run", "--network", "none", "--runtime", "veloci", *words[1:])
-            return run(*command, *words, check=False, **options)
+            def docker(*words, **options):
+                if words[0] == "run":
+                    words = ("run", "--network", "none", *words[1:])
+                return run(*command, *words, check=False, **options)
 
-        yield docker
+            docker.calls, docker.address = calls, command[1:]
+            yield docker
 
 
 def test_docker_gets_output_and_exit_status(docker):
@@ -80,6 +89,90 @@ def test_docker_drives_a_container_through_its_life(docker):
         assert docker("wait", "life").stdout == "137\n"
     finally:
         assert docker("rm", "-f", "life").returncode == 0
+
+
+GROUP = "/sys/fs/cgroup"
+if Path(GROUP, "cgroup.controllers").exists():
+    LIMITS = [f"{GROUP}/{name}" for name in ("memory.max", "pids.max", "cpu.max", "cpuset.cpus")]
+else:
+    names = "memory/memory.limit_in_bytes", "pids/pids.max", "cpu/cpu.cfs_quota_us", "cpuset/cpuset.cpus"
+    LIMITS = [f"{GROUP}/{name}" for name in names]
+
+OPTIONS = {  # options, command, what it says
+    "limits": ("--memory 64m --pids-limit 50 --cpus 0.5 --cpuset-cpus 0", ["cat", *LIMITS], "67108864\n50\n50000{}\n0\n"),
+    "ulimits, score, shm": (
+        "--ulimit nofile=100:200 --ulimit core=0 --oom-score-adj 300 --shm-size 1m",
+        ["sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; grep -c ' /dev/shm .*size=1024k' /proc/mounts"],
+        "100\n200\n0\n300\n1\n",
+    ),
+    "device, tmpfs, groups": (
+        "--device /dev/kmsg:/dev/mine:r --tmpfs /t:size=1m,mode=1770 --group-add 55 -w /new",
+        ["sh", "-c", "busybox stat -c %t:%T /dev/mine; busybox stat -c %a /t; busybox id -G; busybox pwd; (exec 3>/dev/mine) 2>/dev/null || echo refused"],
+        "1:b\n1770\n0 55\n/new\nrefused\n",
+    ),
+    "capabilities, sysctl, no seccomp": (
+        "--cap-drop ALL --cap-add net_raw --sysctl net.ipv4.ip_forward=1 --security-opt seccomp=unconfined",
+        ["sh", "-c", "grep -E '^(CapEff|Seccomp):' /proc/self/status; cat /proc/sys/net/ipv4/ip_forward"],
+        "CapEff:\t0000000000002000\nSeccomp:\t0\n1\n",
+    ),
+    "init and terminal": ("--init -t", ["sh", "-c", "busybox readlink /proc/self/fd/0; grep Name /proc/1/status"], "/dev/pts/0\nName:\tdocker-init\n"),
+    "privileged, host's namespaces": (
+        "--privileged --pid host --ipc host --uts host",
+        ["sh", "-c", "busybox mount -t tmpfs t /etc && [ $$ != 1 ] && echo fine"],
+        "fine\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_of_dockers_run(docker, name):
+    options, command, wanted = OPTIONS[name]
+    done = docker("run", "--rm", *options.split(), "shell:v0", *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == wanted.format("" if "memory.limit" in LIMITS[0] else " 100000")
+
+
+def test_docker_checks_the_health_copies_commits_and_stops(docker, tmp_path):
+    script = "trap 'exit 5' TERM; echo up; while :; do busybox sleep 0.05; done"
+    health = ("--health-cmd", "test -e /etc/text", "--health-interval", "300ms")
+    assert docker("run", "-d", "--name", "cared", *health, "shell:v0", "sh", "-c", script).returncode == 0
+    try:
+        assert docker("stats", "--no-stream", "--format", "{{.PIDs}}", "cared").stdout in ("2\n", "1\n")
+        (tmp_path / "sent").write_text("sent\n")
+        assert docker("cp", str(tmp_path / "sent"), "cared:/etc/").returncode == 0
+        done = docker("exec", "-t", "cared", "sh", "-c", "cat /etc/sent; busybox readlink /proc/self/fd/1; exit 3")
+        assert (done.stdout, done.returncode) == ("sent\n/dev/pts/0\n", 3)
+        assert docker("cp", "cared:/etc/text", str(tmp_path)).returncode == 0
+        assert (tmp_path / "text").read_text() == "hello\n"
+        assert docker("commit", "cared", "kept").returncode == 0
+        assert docker("run", "--rm", "kept", "cat", "/etc/sent").stdout == "sent\n"
+        for _ in range(100):
+            health = docker("inspect", "--format", "{{.State.Health.Status}}", "cared").stdout
+            if health != "starting\n":
+                break
+            time.sleep(0.1)
+        assert health == "healthy\n"
+        assert docker("stop", "-t", "30", "cared").returncode == 0
+        assert docker("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "cared").stdout == "exited 5\n"
+        assert docker("start", "cared").returncode == 0
+        assert docker("logs", "--tail", "1", "cared").stdout == "up\n"
+    finally:
+        assert docker("rm", "-f", "cared").returncode == 0
+
+
+@pytest.mark.parametrize("kit", ["0", "1"], ids=["classic", "buildkit"])
+def test_docker_builds_with_it(docker, tmp_path, kit):
+    steps = "RUN echo built > /made; grep Seccomp: /proc/self/status\nRUN sh -c 'exit 4'\n"
+    (tmp_path / "Dockerfile").write_text(f"FROM shell:v0\n{steps}")
+    environment = os.environ | {"DOCKER_BUILDKIT": kit}
+    words = ["build", "--network", "none", str(tmp_path)]
+    done = run("/usr/bin/docker", *docker.address, *words, env=environment, check=False)  # Debian's has buildkit in it
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "Seccomp:\t2" in said
+    assert "returned a non-zero code: 4" in said or "exit code: 4" in said
+    if kit == "1":
+        assert docker.calls.read_text().count(" run --bundle ") == 2
 
 
 @pytest.fixture(scope="module")
