@@ -234,11 +234,62 @@ def test_a_copy_is_tried_again_as_often_as_asked(roots, built, tmp_path):
         (["--compress", "zstd:20"], "--compress: 'zstd:20' is no compression\n  try: gzip[:0-9], zstd[:1-19] or none"),
         (["--multi-arch", "some"], "--multi-arch: 'some' is unknown\n  try: system, all, index-only"),
         (["--format", "v2s1"], "--format: 'v2s1' is no image format\n  try: oci or docker"),
+        (
+            ["--compress", "gzip", "--dest-decompress"],
+            "--compress: not together with --dest-decompress\n  try: leave one of them out",
+        ),
+        (["--src-creds", "a:b"], "--src-creds: is for a registry\n  try: oci:PATH:v0 is none: leave it out"),
+        (["--dest-registry-token", "a"], "--dest-registry-token: is for a registry\n  try: x:v0 is none: leave it out"),
+        (
+            ["--dest-shared-blob-dir", "b"],
+            "--dest-shared-blob-dir: is for a layout\n  try: x:v0 is none: oci:DIRECTORY[:NAME]",
+        ),
     ],
 )
 def test_what_a_flag_cannot_be_is_said(roots, built, words, message):
     done = veloci("copy", *words, f"oci:{built.path}:v0", "x:v0", check=False)
+    assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n".replace("PATH", str(built.path)))
+
+
+def test_signatures_are_lost_only_when_asked(roots, built, tmp_path):
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"dir:{tmp_path}/d")
+    (tmp_path / "d/signature-1").write_bytes(b"x")
+    done = veloci("copy", "-q", f"dir:{tmp_path}/d", f"dir:{tmp_path}/e", check=False)
+    message = f"dir:{tmp_path}/d: its signatures would be lost\n  try: --remove-signatures"
     assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n")
+    veloci("copy", "-q", "--remove-signatures", f"dir:{tmp_path}/d", f"dir:{tmp_path}/e")
+    assert (tmp_path / "e/manifest.json").read_bytes() == built.manifest
+
+
+def test_layers_stay_uncompressed_where_that_is_accepted(roots, built, tmp_path):
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/a.tar:a:1")
+    words = ["copy", "-q", f"docker-archive:{tmp_path}/a.tar"]
+    for flags, suffix in (([], "+gzip"), (["--dest-oci-accept-uncompressed-layers"], ""), (["--dest-decompress"], "")):
+        name = f"d{len(flags)}{suffix}"
+        veloci(*words, *flags, "--image-parallel-copies", "1", f"oci:{tmp_path}/{name}:a")
+        kinds = {each["mediaType"] for each in manifest(tmp_path / name)["layers"]}
+        assert kinds == {f"application/vnd.oci.image.layer.v1.tar{suffix}"}
+    zstd = f"oci:{tmp_path}/z:a"
+    veloci(*words, "--compress", "zstd", "--dest-compress-level", "1", zstd)
+    veloci("copy", "-q", "--compress", "zstd:1", zstd, f"oci:{tmp_path}/z1:a")
+    assert files(tmp_path / "z") == files(tmp_path / "z1")
+
+
+@pytest.mark.needs("skopeo")
+def test_layouts_share_blobs_as_skopeos(roots, built, tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for who, top in ((veloci, ours), (lambda *words: run("skopeo", "--insecure-policy", *words), theirs)):
+        top.mkdir()
+        for name in ("a", "b"):
+            who("copy", "-q", "--dest-shared-blob-dir", top / "shared", f"oci:{built.path}:v0", f"oci:{top}/{name}:v0")
+        who("copy", "-q", "--src-shared-blob-dir", top / "shared", f"oci:{top}/a:v0", f"dir:{top}/d")
+    assert files(ours / "d") == files(theirs / "d")
+    assert {path: data for path, data in files(ours).items() if "shared" in path} == {
+        path: data for path, data in files(theirs).items() if "shared" in path
+    }
+    assert not list((ours / "a").glob("blobs/*"))
+    shown = veloci("inspect", "--shared-blob-dir", theirs / "shared", f"oci:{theirs}/b:v0")
+    assert json.loads(shown)["Digest"] == digest(built.manifest)
 
 
 # -- docker's engine
@@ -298,10 +349,38 @@ def test_each_side_has_its_credentials(roots, built, tmp_path):
         ):
             veloci("copy", *flags, *words, f"dir:{tmp_path}/d{number}", cwd=tmp_path)
             assert (tmp_path / f"d{number}/manifest.json").read_bytes() == built.manifest
-        for flags in (["--dest-creds", "me:secret"], ["--dest-authfile", "auth.json"], ["--src-creds", "me:guess"]):
+        for flags in (["--dest-authfile", "auth.json"], ["--src-creds", "me:guess"]):
             done = veloci("copy", *flags, *words, f"dir:{tmp_path}/no", cwd=tmp_path, check=False)
             assert (done.returncode, f"try: veloci login {server.address}" in done.stderr) == (1, True)
             assert not (tmp_path / "no").exists()
+
+
+def test_a_side_may_have_no_login_or_a_token(roots, built, tmp_path):
+    asked = []
+
+    def answer(request):
+        asked.append(request.headers.get("Authorization"))
+        if asked[-1] != "Bearer tok":
+            return request.reply(401, b"{}", WWW_Authenticate='Basic realm="x"')
+        if "manifests" in request.path:
+            return request.reply(200, built.manifest, Content_Type=media.MANIFEST)
+        return request.reply(200, next((b for b in (built.config, *built.layers) if digest(b) in request.path), b"{}"))
+
+    with Scripted(answer) as server:
+        auth = {"auths": {server.address: {"auth": base64.b64encode(b"me:secret").decode()}}}
+        (tmp_path / "auth.json").write_text(json.dumps(auth))
+        words = ["-q", "--authfile", tmp_path / "auth.json", f"docker://{server.address}/app:v0", f"dir:{tmp_path}/d"]
+        veloci("copy", "--src-registry-token", "tok", *words)
+        assert set(asked) <= {None, "Bearer tok"}
+        assert (tmp_path / "d/manifest.json").read_bytes() == built.manifest
+        veloci("inspect", "-n", "--registry-token", "tok", words[3])
+        asked.clear()
+        done = veloci("copy", "--src-no-creds", *words, check=False)
+        assert (done.returncode, set(asked)) == (1, {None})
+        done = veloci("copy", "--src-registry-token", "other", *words, check=False)
+        assert (done.returncode, f"try: veloci login {server.address}" in done.stderr) == (1, True)
+        done = veloci("copy", "--src-no-creds", "--src-creds", "a:b", *words, check=False)
+        assert done.stderr == "veloci: --src-creds: not together with --src-no-creds\n  try: leave one of them out\n"
 
 
 @pytest.mark.needs("openssl")

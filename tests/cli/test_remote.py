@@ -163,7 +163,7 @@ def test_what_goes_wrong_is_one_line(built, registry):
         (("inspect", "docker://127.0.0.1:1/x"), "veloci: cannot reach 127.0.0.1:1: connection refused\n"),
         (("inspect", "foo://x"), "veloci: 'foo://x' names no kind of place\n"),
         (("inspect", "--raw", "--format", "x", f"oci:{built.path}:v0"), "veloci: --raw: shows bytes as they are, --format does not\n"),
-        (("inspect", "--platform", "linux/arm64", "here"), "veloci: --no-tags, --platform and a registry's options are for images elsewhere\n"),
+        (("inspect", "--platform", "linux/arm64", "here"), "veloci: --no-tags, --platform and the options of places are for images elsewhere\n"),
         (("inspect", "--size", "docker://x/y"), "veloci: --type and --size are for what is here\n"),
         (("digest", "none:v0"), "veloci: no such image: none:v0\n"),
         (("catalog", "debian"), "veloci: 'debian' is not a registry's host\n"),

@@ -5,10 +5,14 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
+    from veloci.cli.sessions import RegistryOptions
     from veloci.engine.engine import Engine
     from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
+
+    Done = TypeVar("Done")
 
 FORMATS = {None: None, "oci": "oci", "docker": "docker", "v2s2": "docker"}
 WHICH = ("system", "all", "index-only")
@@ -24,6 +28,11 @@ def copy(
     format: str | None = None,
     platform: str | None = None,
     compress: str | None = None,
+    dest_compress_level: int | None = None,
+    dest_decompress: bool = False,
+    dest_oci_accept_uncompressed_layers: bool = False,
+    image_parallel_copies: int = 0,
+    remove_signatures: bool = False,
     preserve_digests: bool = False,
     referrers: bool = False,
     additional_tag: tuple[str, ...] = (),
@@ -35,6 +44,10 @@ def copy(
     dest_authfile: str | None = None,
     src_creds: str | None = None,
     dest_creds: str | None = None,
+    src_no_creds: bool = False,
+    dest_no_creds: bool = False,
+    src_registry_token: str | None = None,
+    dest_registry_token: str | None = None,
     cert_dir: str | None = None,
     src_cert_dir: str | None = None,
     dest_cert_dir: str | None = None,
@@ -42,6 +55,8 @@ def copy(
     dest_tls_verify: bool | None = None,
     src_daemon_host: str | None = None,
     dest_daemon_host: str | None = None,
+    src_shared_blob_dir: str | None = None,
+    dest_shared_blob_dir: str | None = None,
 ) -> int:
     """Copy an image from any place to any other.
 
@@ -59,6 +74,11 @@ def copy(
     -f, --format FORMAT     oci, or docker (v2s2): Docker version 2 schema 2 (default: what the image is)
     --platform OS/ARCH      the image for this platform
     --compress, --dest-compress-format KIND[:LEVEL]   compress layers by gzip (0-9) or zstd (1-19), or none
+    --dest-compress-level N       the level alone
+    --dest-decompress             as --compress none
+    --dest-oci-accept-uncompressed-layers   leave layers uncompressed that an archive or engine has so
+    --image-parallel-copies N     so many layers at once (default: 4)
+    --remove-signatures     leave the signatures of a dir: behind, which else is an error
     --preserve-digests      fail rather than change a digest
     --referrers             also what refers to it: signatures, SBOMs, attestations
     --additional-tag TAG    another name for it at the destination; may be repeated
@@ -70,6 +90,10 @@ def copy(
     --dest-authfile FILE    the same for the destination alone
     --src-creds NAME:PASSWORD    who we are at the source's registry
     --dest-creds NAME:PASSWORD   who we are at the destination's registry
+    --src-no-creds               use no stored login for the source's registry
+    --dest-no-creds              use none for the destination's
+    --src-registry-token TOKEN   a bearer token for the source's registry, instead of a login
+    --dest-registry-token TOKEN  the same for the destination's
     --cert-dir DIRECTORY         certificates (*.crt, *.cert, *.key) for the registries
     --src-cert-dir DIRECTORY     the same for the source alone
     --dest-cert-dir DIRECTORY    the same for the destination alone
@@ -77,8 +101,13 @@ def copy(
     --dest-tls-verify=BOOL   the same for the destination
     --src-daemon-host HOST   where the docker engine is that docker-daemon: reads (unix:///path, tcp://host:port)
     --dest-daemon-host HOST  the same for the one it writes
+    --src-shared-blob-dir DIR   where the blobs of the layout that oci: reads are, if not below it
+    --dest-shared-blob-dir DIR  where those of the layout that oci: writes are to be, for layouts that share them
     """
+    from functools import partial
+
     from veloci.cli.progress import progress
+    from veloci.cli.sessions import RegistryOptions
     from veloci.engine.engine import Engine
     from veloci.engine.tasks import parallel
     from veloci.errors import InvalidInput
@@ -90,25 +119,40 @@ def copy(
         raise InvalidInput("takes one image, --all takes all", where="--platform", hint="leave one of them out")
     if multi_arch not in WHICH:
         raise InvalidInput(f"{multi_arch!r} is unknown", where="--multi-arch", hint=", ".join(WHICH))
-    engine, to, packed = Engine(), wanted_format(format), compression(compress)
-    sessions = (
-        side(source, src_creds, "--src-creds", src_tls_verify, src_authfile or authfile, src_cert_dir or cert_dir),
-        side(
-            destination,
-            dest_creds,
-            "--dest-creds",
-            dest_tls_verify,
-            dest_authfile or authfile,
-            dest_cert_dir or cert_dir,
-        ),
+    if dest_decompress and compress:
+        raise InvalidInput("not together with --dest-decompress", where="--compress", hint="leave one of them out")
+    engine, to = Engine(), wanted_format(format)
+    packed = compression("none" if dest_decompress else compress, dest_compress_level)
+    theirs = RegistryOptions(
+        authfile=src_authfile or authfile,
+        cert_dir=src_cert_dir or cert_dir,
+        creds=src_creds,
+        no_creds=src_no_creds,
+        registry_token=src_registry_token,
+        tls_verify=src_tls_verify,
     )
+    others = RegistryOptions(
+        authfile=dest_authfile or authfile,
+        cert_dir=dest_cert_dir or cert_dir,
+        creds=dest_creds,
+        no_creds=dest_no_creds,
+        registry_token=dest_registry_token,
+        tls_verify=dest_tls_verify,
+    )
+    sessions = side(source, theirs, "src-"), side(destination, others, "dest-")
+    _check_blobs(source, src_shared_blob_dir, "--src-shared-blob-dir")
+    _check_blobs(destination, dest_shared_blob_dir, "--dest-shared-blob-dir")
+    _check_signatures(source, lost=remove_signatures)
+    at_once = partial(parallel, limit=image_parallel_copies) if image_parallel_copies > 0 else parallel
+    find = partial(found, engine)
+    origins = Places(engine.store, engine.names, find, daemon=src_daemon_host, blobs=src_shared_blob_dir)
+    targets = Places(engine.store, engine.names, daemon=dest_daemon_host, blobs=dest_shared_blob_dir)
 
     def once() -> Descriptor:
-        find: Callable[[str], Descriptor] = lambda name: found(engine, name)  # noqa: E731
-        origin = Places(engine.store, engine.names, find, daemon=src_daemon_host).source(source, sessions[0])
-        target = Places(engine.store, engine.names, daemon=dest_daemon_host).destination(
-            destination, sessions[1], more=additional_tag
-        )
+        origin = origins.source(source, sessions[0])
+        target = targets.destination(destination, sessions[1], more=additional_tag)
+        if dest_oci_accept_uncompressed_layers:
+            target.packed = False
         with progress(quiet=quiet) as told:
             return copy(
                 origin,
@@ -120,16 +164,14 @@ def copy(
                 compress=packed,
                 preserve=preserve_digests,
                 progress=told,
-                parallel=parallel,
+                parallel=at_once,
             )
 
     def refer() -> Descriptor:
         from veloci.transport.referrers import beside, copy_referrers
 
-        find: Callable[[str], Descriptor] = lambda name: found(engine, name)  # noqa: E731
-        places = Places(engine.store, engine.names, find, daemon=src_daemon_host)
-        with places.source(source, sessions[0]) as origin:
-            copy_referrers(origin, done, beside(places, destination, sessions[1]), parallel=parallel)
+        with origins.source(source, sessions[0]) as origin:
+            copy_referrers(origin, done, beside(targets, destination, sessions[1]), parallel=at_once)
         return done
 
     done = retried(once, retry_times)
@@ -151,10 +193,12 @@ def wanted_format(text: str | None) -> str | None:
     return FORMATS[text]
 
 
-def compression(text: str | None) -> tuple[str, int | None] | None:
-    """`--compress`: KIND[:LEVEL] as the library takes it. Raises InvalidInput."""
+def compression(text: str | None, level_alone: int | None = None) -> tuple[str, int | None] | None:
+    """`--compress`: KIND[:LEVEL] as the library takes it. level_alone: if `text` has none. Raises InvalidInput."""
     from veloci.errors import InvalidInput
 
+    if level_alone is not None:
+        text = f"{text or 'gzip'}:{level_alone}"
     if text is None:
         return None
     kind, colon, level = text.partition(":")
@@ -164,15 +208,37 @@ def compression(text: str | None) -> tuple[str, int | None] | None:
     return ("" if kind == "none" else kind), (int(level) if colon else None)
 
 
-def side(
-    place: str, creds: str | None, flag: str, verify: bool | None, authfile: str | None, cert_dir: str | None
-) -> Session | None:
-    """What speaks to registries for one side of a copy, if `place` is at one. Raises InvalidInput, naming `flag`."""
-    if not place.startswith("docker://"):
-        return None
-    from veloci.cli.sessions import opened
+def side(place: str, options: RegistryOptions, flags: str) -> Session | None:
+    """What speaks to registries for one side of a copy, "src-" or "dest-"; None if that is none.
 
-    return opened(creds, flag, verify, authfile=authfile, cert_dir=cert_dir)
+    Raises InvalidInput.
+    """
+    from veloci.cli.sessions import opened, ways
+    from veloci.errors import InvalidInput
+
+    if place.startswith("docker://"):
+        return opened(options, flags)
+    if given := ways(options, flags):
+        raise InvalidInput("is for a registry", where=given[0], hint=f"{place} is none: leave it out")
+    return None
+
+
+def _check_blobs(place: str, blobs: str | None, flag: str) -> None:
+    """Refuse a directory for blobs where none is used."""
+    from veloci.errors import InvalidInput
+
+    if blobs is not None and not place.startswith("oci:"):
+        raise InvalidInput("is for a layout", where=flag, hint=f"{place} is none: oci:DIRECTORY[:NAME]")
+
+
+def _check_signatures(place: str, *, lost: bool) -> None:
+    """Refuse to lose skopeo's signatures of a dir: silently; they may be `lost`."""
+    import os
+
+    from veloci.errors import InvalidInput
+
+    if not lost and place.startswith("dir:") and os.path.exists(f"{place[4:]}/signature-1"):
+        raise InvalidInput("its signatures would be lost", where=place, hint="--remove-signatures")
 
 
 def found(engine: Engine, name: str) -> Descriptor:
@@ -186,7 +252,7 @@ def found(engine: Engine, name: str) -> Descriptor:
         return engine.images.find(name)
 
 
-def retried(work: Callable[[], Descriptor], times: int) -> Descriptor:
+def retried(work: Callable[[], Done], times: int) -> Done:
     """What `work` gives, done again up to `times` times while a registry cannot be reached; what it moved stays."""
     from time import sleep
 

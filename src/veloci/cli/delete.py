@@ -9,19 +9,21 @@ if TYPE_CHECKING:
     from veloci.registry.session import Session
 
 
-def delete(name: str, /, *names: str, only_tag: bool = False, registry: RegistryOptions) -> int:
+def delete(name: str, /, *names: str, only_tag: bool = False, retry_times: int = 0, registry: RegistryOptions) -> int:
     """Delete images from their registry.
 
     NAME is docker://HOST[:PORT]/NAME[:TAG|@DIGEST], which may be written without docker://. The manifest
     that it names goes, with every tag of it. What needs it, and the layers, are the registry's business.
 
-    --only-tag  delete the tag and leave the manifest, where the registry can
+    --only-tag        delete the tag and leave the manifest, where the registry can
+    --retry-times N   try so often again when the registry cannot be reached
     """
+    from veloci.cli.copy import retried
     from veloci.cli.main import each
     from veloci.cli.sessions import session
 
     opened = session(registry)
-    return each(lambda text: _delete(text, opened, only_tag=only_tag), (name, *names))
+    return each(lambda text: retried(lambda: _delete(text, opened, only_tag=only_tag), retry_times), (name, *names))
 
 
 def _delete(name: str, session: Session, *, only_tag: bool) -> None:

@@ -30,6 +30,9 @@ def inspect(
     config: bool = False,
     no_tags: bool = False,
     platform: str | None = None,
+    daemon_host: str | None = None,
+    retry_times: int = 0,
+    shared_blob_dir: str | None = None,
     registry: RegistryOptions,
 ) -> int:
     """Show all that is known of containers, images, networks and volumes, as JSON.
@@ -46,8 +49,12 @@ def inspect(
     --config               an image's configuration
     -n, --no-tags          do not list the other tags of the repository
     --platform OS/ARCH     of an index, the image for this platform
+    --daemon-host HOST     where the docker engine is that docker-daemon: reads
+    --retry-times N        try so often again when a registry cannot be reached
+    --shared-blob-dir DIR  where the blobs of the layout that oci: reads are, if not below it
     """
     from veloci.cli import inspect_place
+    from veloci.cli.copy import retried
     from veloci.cli.main import complain
     from veloci.cli.main import each as one_by_one
     from veloci.engine.engine import Engine
@@ -55,15 +62,24 @@ def inspect(
     if raw or config or any(inspect_place.is_place(each) for each in (name, *names)):
         if type is not None or size:
             raise InvalidInput("--type and --size are for what is here", hint="leave them out")
-        return one_by_one(
-            lambda text: inspect_place.inspect(
-                text, raw=raw, config=config, format=format, tags=not no_tags, platform=platform, registry=registry
-            ),
-            (name, *names),
-        )
-    if no_tags or platform or registry != RegistryOptions():
+
+        def show(text: str) -> None:
+            inspect_place.inspect(
+                text,
+                raw=raw,
+                config=config,
+                format=format,
+                tags=not no_tags,
+                platform=platform,
+                daemon=daemon_host,
+                blobs=shared_blob_dir,
+                registry=registry,
+            )
+
+        return one_by_one(lambda text: retried(lambda: show(text), retry_times), (name, *names))
+    if no_tags or platform or daemon_host or retry_times or shared_blob_dir or registry != RegistryOptions():
         hint = f"docker://{name}"
-        raise InvalidInput("--no-tags, --platform and a registry's options are for images elsewhere", hint=hint)
+        raise InvalidInput("--no-tags, --platform and the options of places are for images elsewhere", hint=hint)
     if type is not None and type not in KINDS:
         raise InvalidInput(f"{type!r} is not a valid value for --type", where="--type", hint=", ".join(KINDS))
     engine = Engine()

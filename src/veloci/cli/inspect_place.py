@@ -33,12 +33,14 @@ def inspect(
     format: str | None,
     tags: bool,
     platform: str | None,
+    daemon: str | None,
+    blobs: str | None,
     registry: RegistryOptions,
 ) -> None:
     """Print what is known of the image `name`.
 
     raw: the manifest's bytes, or with `config` the configuration's, as they are. tags: list those of its
-    repository too. Raises what reading the place raises.
+    repository too. daemon, blobs: see Places. Raises what reading the place raises.
     """
     import sys
 
@@ -48,7 +50,7 @@ def inspect(
 
     if raw and format:
         raise InvalidInput("shows bytes as they are, --format does not", where="--raw", hint="leave one of them out")
-    with source(name, session(registry)) as place:
+    with source(name, session(registry), daemon=daemon, blobs=blobs) as place:
         if raw:
             sys.stdout.flush()
             sys.stdout.buffer.write(_config(place, platform)[1] if config else place.manifest()[1])

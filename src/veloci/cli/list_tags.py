@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from veloci.spec.reference import Reference
 
 
-def list_tags(name: str, /, *, format: str | None = None, quiet: bool = False, registry: RegistryOptions) -> int:
+def list_tags(
+    name: str,
+    /,
+    *,
+    format: str | None = None,
+    quiet: bool = False,
+    retry_times: int = 0,
+    registry: RegistryOptions,
+) -> int:
     """List all tags of a repository, or the names of the images in an archive or layout, as JSON.
 
     NAME is docker://HOST[:PORT]/REPOSITORY, which may be written without docker://, or
@@ -17,13 +25,15 @@ def list_tags(name: str, /, *, format: str | None = None, quiet: bool = False, r
 
     -f, --format TEMPLATE  a Go template: .Repository .Tags, or json: all in one line
     -q, --quiet            one tag a line, no more
+    --retry-times N        try so often again when the registry cannot be reached
     """
+    from veloci.cli.copy import retried
     from veloci.cli.output import show
     from veloci.cli.template import Template
     from veloci.cli.template_print import Record
     from veloci.spec.document import dumps
 
-    found = _found(name, registry)
+    found = retried(lambda: _found(name, registry), retry_times)
     if quiet:
         show("".join(f"{tag}\n" for tag in found["Tags"]))
     elif format in (None, "", "json"):

@@ -39,7 +39,7 @@ def login(
     if get_login:
         print(_known(host, authfile).name)
         return 0
-    session = sessions.opened(None, "", tls_verify, authfile=authfile, cert_dir=cert_dir)
+    session = sessions.session(sessions.RegistryOptions(authfile=authfile, cert_dir=cert_dir, tls_verify=tls_verify))
     credentials, new = _asked(host, username, password, authfile, stdin=password_stdin)
     auth = session.login(session.endpoint(host), credentials)
     with session.request("GET", f"{auth.origin}/v2/", auth=auth, scope="", where=host):

@@ -18,6 +18,8 @@ class RegistryOptions(Document):
                              docker's config.json)
     --cert-dir DIR           the directory with certificates *.crt, *.cert and *.key, instead of certs.d
     --creds NAME:PASSWORD    who we are
+    --no-creds               nobody: no stored login is used
+    --registry-token TOKEN   a bearer token for the registry, instead of a login
     --tls-verify=BOOL        true: only a trusted certificate will do; false: any certificate, and plain HTTP
                              (default: true, but for what registries.conf and daemon.json say, and for this machine)
     """
@@ -25,40 +27,48 @@ class RegistryOptions(Document):
     authfile: str | None = None
     cert_dir: str | None = None
     creds: str | None = None
+    no_creds: bool = False
+    registry_token: str | None = None
     tls_verify: bool | None = None
 
 
 def session(options: RegistryOptions) -> Session:
     """What speaks to registries, and says what they warn of. Raises InvalidInput."""
-    return opened(options.creds, "--creds", options.tls_verify, authfile=options.authfile, cert_dir=options.cert_dir)
+    return opened(options)
 
 
-def opened(
-    creds: str | None,
-    flag: str,
-    tls_verify: bool | None,
-    *,
-    authfile: str | None = None,
-    cert_dir: str | None = None,
-) -> Session:
-    """As `session`, for commands that have its options twice. flag: names `creds` in errors. Raises InvalidInput."""
+def opened(options: RegistryOptions, side: str = "") -> Session:
+    """As `session`, for commands that have the options twice. side: "src-" or "dest-". Raises InvalidInput."""
     from veloci import paths
     from veloci.errors import InvalidInput
     from veloci.registry.credentials import parse
     from veloci.registry.session import Session
 
+    given = ways(options, side)
+    if len(given) > 1:
+        raise InvalidInput(f"not together with {given[1]}", where=given[0], hint="leave one of them out")
     try:
-        credentials = parse(creds) if creds else None
+        credentials = parse(options.creds) if options.creds else None
     except InvalidInput as error:
-        raise InvalidInput(str(error), where=flag) from None
+        raise InvalidInput(str(error), where=f"--{side}creds") from None
+    if options.registry_token and not (options.registry_token.isascii() and options.registry_token.isprintable()):
+        raise InvalidInput("a token is printable ASCII", where=f"--{side}registry-token")
     return Session(
         credentials=credentials,
-        authfile=authfile,
-        tls_verify=tls_verify,
-        cert_dir=cert_dir,
+        anonymous=options.no_creds,
+        token=options.registry_token,
+        authfile=options.authfile,
+        tls_verify=options.tls_verify,
+        cert_dir=options.cert_dir,
         warn=warn,
         uploads=f"{paths.data()}/uploads",
     )
+
+
+def ways(options: RegistryOptions, side: str = "") -> list[str]:
+    """The options that say who we are, as they are written: one at most makes sense."""
+    given = {"creds": options.creds, "no-creds": options.no_creds, "registry-token": options.registry_token}
+    return [f"--{side}{name}" for name, value in given.items() if value]
 
 
 def warn(text: str) -> None:
@@ -95,11 +105,17 @@ def reference(text: str) -> Reference:
     return Reference.parse(rest)
 
 
-def source(text: str, session: Session) -> Source:
-    """The place `text` to read from; without a kind, an image of the local store. Raises InvalidInput, NotFound."""
+def source(text: str, session: Session, *, daemon: str | None = None, blobs: str | None = None) -> Source:
+    """The place `text` to read from; without a kind, an image of the local store. daemon, blobs: see Places.
+
+    Raises InvalidInput, NotFound.
+    """
+    from functools import partial
+
     from veloci.cli.copy import found
     from veloci.engine.engine import Engine
     from veloci.transport.names import Places
 
     engine = Engine()
-    return Places(engine.store, engine.names, lambda name: found(engine, name)).source(text, session)
+    find = partial(found, engine)
+    return Places(engine.store, engine.names, find, daemon=daemon, blobs=blobs).source(text, session)

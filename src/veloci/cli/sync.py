@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from veloci.registry.session import Session
+    from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
     from veloci.transport.place import Destination, Source
     from veloci.transport.sync import Origin
@@ -28,8 +29,13 @@ def sync(
     keep_going: bool = False,
     preserve_digests: bool = False,
     quiet: bool = False,
+    retry_times: int = 0,
     scoped: bool = False,
+    src_authfile: str | None = None,
+    src_cert_dir: str | None = None,
     src_creds: str | None = None,
+    src_no_creds: bool = False,
+    src_registry_token: str | None = None,
     src_tls_verify: bool | None = None,
     registry: RegistryOptions,
 ) -> int:
@@ -47,18 +53,32 @@ def sync(
     --keep-going         go on with the next image when one fails
     --preserve-digests   fail rather than change a digest
     -q, --quiet          print nothing
+    --retry-times N      try so often again when a registry cannot be reached
     --scoped             keep the source's registry and whole path in the name at the destination
+    --src-authfile FILE        the file with names and passwords for the source (default: that of --authfile)
+    --src-cert-dir DIR         certificates for the source's registry, where the file does not say it
     --src-creds NAME:PASSWORD  who we are at the source's registry, where the file does not say it
+    --src-no-creds             nobody, where the file does not say it
+    --src-registry-token TOKEN  a bearer token for the source's registry, where the file does not say it
     --src-tls-verify=false     take any certificate, and plain HTTP there, where the file does not say it
     """
     from functools import partial
 
     from veloci.cli.copy import wanted_format
-    from veloci.cli.sessions import session
+    from veloci.cli.sessions import RegistryOptions, session
 
     job = _Sync(destination, session(registry), wanted_format(format), scoped=scoped, all=all)
     job.dry_run, job.keep_going, job.preserve, job.quiet = dry_run, keep_going, preserve_digests, quiet
-    origins = partial(_session, options=registry, creds=src_creds, tls_verify=src_tls_verify)
+    job.retry_times = retry_times
+    theirs = RegistryOptions(
+        authfile=src_authfile or registry.authfile,
+        cert_dir=src_cert_dir,
+        creds=src_creds,
+        no_creds=src_no_creds,
+        registry_token=src_registry_token,
+        tls_verify=src_tls_verify,
+    )
+    origins = partial(_session, options=theirs)
     for name, place in _directories(source) if source.startswith("dir:") else _images(source, origins, job):
         job.attempt(partial(job.image, name, place))
     if not quiet:
@@ -66,13 +86,15 @@ def sync(
     return 1 if job.counts["failed"] else 0
 
 
-def _session(origin: Origin, options: RegistryOptions, creds: str | None, tls_verify: bool | None) -> Session:
-    """What speaks to the registry that the images come from."""
+def _session(origin: Origin, options: RegistryOptions) -> Session:
+    """What speaks to the registry that the images come from; what the list says of it goes before the options."""
     from veloci.cli.sessions import opened
 
-    own = ":".join(origin.credentials) if origin.credentials else creds
-    verify = tls_verify if origin.tls_verify is None else origin.tls_verify
-    return opened(own, "--src-creds", verify, authfile=options.authfile, cert_dir=origin.cert_dir)
+    verify = options.tls_verify if origin.tls_verify is None else origin.tls_verify
+    own = options.replace(tls_verify=verify, cert_dir=origin.cert_dir or options.cert_dir)
+    if origin.credentials:
+        own = own.replace(creds=":".join(origin.credentials), no_creds=False, registry_token=None)
+    return opened(own, "src-")
 
 
 def _images(source: str, session: Callable[[Origin], Session], job: _Sync) -> Iterator[tuple[str, Source]]:
@@ -114,6 +136,7 @@ class _Sync:
     """One synchronisation: where to, how, and how it goes."""
 
     dry_run = keep_going = preserve = quiet = False
+    retry_times = 0
 
     def __init__(self, destination: str, session: Session, format: str | None, *, scoped: bool, all: bool) -> None:
         from veloci.errors import InvalidInput
@@ -143,9 +166,7 @@ class _Sync:
 
     def image(self, name: str, source: Source) -> None:
         """Copy one image, if it is not there already. name: its whole name where it is."""
-        from veloci.cli.progress import progress
-        from veloci.engine.tasks import parallel
-        from veloci.transport.copy import copy
+        from veloci.cli.copy import retried
 
         target = f"{self.base}/{name if self.scoped else name.rpartition('/')[2]}"
         place = self._place(target)
@@ -154,17 +175,24 @@ class _Sync:
         elif self.dry_run:
             self._say("to copy", f"{name}: would be copied to {target}")
         else:
-            with progress(quiet=self.quiet) as told:
-                done = copy(
-                    source,
-                    place,
-                    format=self.format,
-                    all=self.all,
-                    preserve=self.preserve,
-                    progress=told,
-                    parallel=parallel,
-                )
+            done = retried(lambda: self._copy(source, target), self.retry_times)
             self._say("copied", f"{name}: copied to {target}, digest: {done.digest}")
+
+    def _copy(self, source: Source, target: str) -> Descriptor:
+        from veloci.cli.progress import progress
+        from veloci.engine.tasks import parallel
+        from veloci.transport.copy import copy
+
+        with progress(quiet=self.quiet) as told:
+            return copy(
+                source,
+                self._place(target),
+                format=self.format,
+                all=self.all,
+                preserve=self.preserve,
+                progress=told,
+                parallel=parallel,
+            )
 
     def _say(self, what: str, text: str) -> None:
         from veloci.cli.output import visible

@@ -50,7 +50,8 @@ class Auth:
 
     origin: scheme://host[:port] of the registry. ask: how a token is fetched (never through this object).
     stored: the credentials are from a file, not given for this very command: if they are refused, reading goes
-    on without them. warn: who is told so. lasting: ask for an identity token as well, as a login does.
+    on without them. warn: who is told so. lasting: ask for an identity token as well, as a login does. token: a
+    registry token, sent with every request instead of all that.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Auth:
         stored: bool = False,
         warn: Callable[[str], None] | None = None,
         lasting: bool = False,
+        token: str | None = None,
     ) -> None:
+        self._given = f"Bearer {token}" if token else None
         self.origin, self.credentials, self._ask = origin, credentials, ask
         self._stored, self._warn, self._lasting = stored, warn, lasting
         self.identity = ""  # an identity token that the registry gave
@@ -78,6 +81,8 @@ class Auth:
 
     def header(self, scope: str) -> str | None:
         """What to send with a request of `scope`, as far as is known; a token that ends is fetched anew."""
+        if self._given:
+            return self._given
         with self._lock:
             if self._basic and self.credentials:
                 return self.credentials.basic
@@ -91,6 +96,8 @@ class Auth:
 
         Whether the request is worth repeating. Raises Denied, what `ask` raises.
         """
+        if self._given:
+            return False
         scheme, parameters = challenge(header)
         with self._lock:
             if scheme == "basic":

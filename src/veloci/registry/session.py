@@ -54,8 +54,9 @@ class Session:
     """Connections to registries, shared by all repositories that one command deals with.
 
     credentials: for the registries themselves, not their mirrors; None looks them up in the user's files, or in
-    `authfile` alone. tls_verify: False takes any certificate, and plain HTTP where there is no TLS; True does not,
-    whatever registries.conf says; None does what it says. cert_dir: where certificates are, instead of certs.d.
+    `authfile` alone. anonymous: without any. token: a registry token, sent as it is, and never fetched anew.
+    tls_verify: False takes any certificate, and plain HTTP where there is no TLS; True does not, whatever
+    registries.conf says; None does what it says. cert_dir: where certificates are, instead of certs.d.
     configuration: where images come from; None reads registries.conf and daemon.json. warn: is told in one line
     what a registry warns of, once. uploads: a directory that remembers interrupted uploads; None: they begin anew.
     wait: the first pause before a retry; stall: how long the other side may be silent; both in seconds.
@@ -65,6 +66,8 @@ class Session:
         self,
         *,
         credentials: Credentials | None = None,
+        anonymous: bool = False,
+        token: str | None = None,
         authfile: str | None = None,
         tls_verify: bool | None = None,
         cert_dir: str | None = None,
@@ -75,6 +78,7 @@ class Session:
         stall: float = STALL,
     ) -> None:
         self._given, self._authfile, self._verify = credentials, authfile, tls_verify
+        self._anonymous, self._token = anonymous, token
         self.wait, self.stall, self.uploads = wait, stall, uploads
         self._configuration, self._warn = configuration, warn
         self._connections = Connections(cert_dir=cert_dir, stall=stall)
@@ -133,13 +137,15 @@ class Session:
         with self._lock:
             if key not in self._auths:
                 credentials = None if endpoint.mirror else self._given
-                stored = credentials is None
+                token = None if endpoint.mirror else self._token
+                stored = credentials is None and not token and not self._anonymous
                 if stored:
                     from veloci.registry.credentials import find
 
                     credentials = find(*key, authfile=self._authfile, helpers=self.configuration.helpers)
                 origin = self.origin(endpoint.registry, insecure=endpoint.insecure)
-                self._auths[key] = Auth(origin, credentials, self._asker(origin), stored=stored, warn=self.warn)
+                asker = self._asker(origin)
+                self._auths[key] = Auth(origin, credentials, asker, stored=stored, warn=self.warn, token=token)
             return self._auths[key]
 
     def login(self, endpoint: Endpoint, credentials: Credentials) -> Auth:

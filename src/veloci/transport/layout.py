@@ -44,9 +44,11 @@ class LayoutSource(Place):
     name: its org.opencontainers.image.ref.name, its digest, or "@N", the N-th from 0; "" is the only one there.
     """
 
-    def __init__(self, files: Files, name: str = "") -> None:
-        """Raises NotFound, InvalidInput for what is no layout."""
+    def __init__(self, files: Files, name: str = "", *, blobs: str | None = None) -> None:
+        """blobs: a directory where the blobs are instead. Raises NotFound, InvalidInput for what is no layout."""
         self.files, self._wanted = files, name
+        self._blobs: Files = Folder(blobs) if blobs else files
+        self._below = "" if blobs else "blobs/"
         self.name = f"{files.name}:{name}" if name else files.name
         if "index.json" not in files:
             raise NotFound("there is no OCI image layout (no index.json)", where=files.name)
@@ -59,14 +61,15 @@ class LayoutSource(Place):
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
         found = descriptor or self.chosen()
-        with opened(self.files, _path(found.digest)) as chunks, Verified(chunks, found.digest, found.size) as checked:
+        path = self._below + _path(found.digest)
+        with opened(self._blobs, path) as chunks, Verified(chunks, found.digest, found.size) as checked:
             raw = b"".join(checked)
         bare = found.replace(annotations={}, platform=None) if descriptor is None else found
         return bare, raw
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
         """See Source."""
-        return opened(self.files, _path(descriptor.digest), start)
+        return opened(self._blobs, self._below + _path(descriptor.digest), start)
 
     def chosen(self) -> Descriptor:
         """The entry of index.json that is meant. Raises NotFound, InvalidInput."""
@@ -94,9 +97,10 @@ class LayoutFolder(Place):
 
     formats: tuple[str, ...] = ("oci",)
 
-    def __init__(self, path: str, name: str = "", *, more: Sequence[str] = ()) -> None:
-        """more: further names that the image gets."""
+    def __init__(self, path: str, name: str = "", *, more: Sequence[str] = (), blobs: str | None = None) -> None:
+        """more: further names that the image gets. blobs: a directory for its blobs, which other layouts share."""
         self.path, self._refs = path, (name, *more)
+        self._blobs = blobs or f"{path}/blobs"
         self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
         self._held = -1
 
@@ -108,13 +112,13 @@ class LayoutFolder(Place):
     def _hold(self) -> None:
         """Keep a collection of garbage away until the image is whole."""
         if self._held < 0:
-            os.makedirs(f"{self.path}/blobs", exist_ok=True)
-            self._held = os.open(f"{self.path}/blobs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.makedirs(self._blobs, exist_ok=True)
+            self._held = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             flock(self._held, LOCK_SH)
 
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
-        path = f"{self.path}/{_path(descriptor.digest)}"
+        path = f"{self._blobs}/{_path(descriptor.digest)}"
         if not os.path.isfile(path):
             return False
         self._hold()
@@ -152,7 +156,7 @@ class LayoutFolder(Place):
             self._hold()
         except OSError as error:
             raise HostError("write", error, where=self.path) from error
-        stored(self.path, chunks, lambda: _path(digest()))
+        stored(self._blobs, chunks, lambda: _path(digest()))
 
 
 class LayoutArchive(Place):
@@ -171,24 +175,24 @@ class LayoutArchive(Place):
 
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
-        return _path(descriptor.digest) in self._tar.names
+        return f"blobs/{_path(descriptor.digest)}" in self._tar.names
 
     def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination."""
         del origins
         with opened(0) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
-            self._tar.stream(lambda: _path(finished(checked, descriptor.digest)), checked)
+            self._tar.stream(lambda: f"blobs/{_path(finished(checked, descriptor.digest))}", checked)
         return ""
 
     def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
         """See Destination."""
         hashed = Hashed(chunks)
-        self._tar.stream(lambda: _path(hashed.digest), hashed)
+        self._tar.stream(lambda: f"blobs/{_path(hashed.digest)}", hashed)
         return Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
 
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
-        self._tar.add(_path(descriptor.digest), raw)
+        self._tar.add(f"blobs/{_path(descriptor.digest)}", raw)
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
@@ -284,9 +288,9 @@ def indexed(index: dict[str, Any], descriptor: Descriptor, name: str, annotation
     return {"schemaVersion": 2, **index, "manifests": [*rest, entry]}
 
 
-def folder(path: str, name: str = "") -> LayoutSource:
-    """The image `name` in the layout that is the directory `path`."""
-    return LayoutSource(Folder(path), name)
+def folder(path: str, name: str = "", *, blobs: str | None = None) -> LayoutSource:
+    """The image `name` in the layout that is the directory `path`; its blobs are there or in `blobs`."""
+    return LayoutSource(Folder(path), name, blobs=blobs)
 
 
 def archive(path: str, name: str = "") -> LayoutSource:
@@ -301,4 +305,4 @@ def finished(checked: Verified, digest: Digest) -> Digest:
 
 
 def _path(digest: Digest) -> str:
-    return f"blobs/{digest.replace(':', '/', 1)}"
+    return digest.replace(":", "/", 1)

@@ -32,7 +32,7 @@ class Places:
     """Names to places.
 
     store, names: the local store's. find: an image of it by ID or name, if its name does not do.
-    daemon: where a docker engine is (docker_daemon).
+    daemon: where a docker engine is (docker_daemon). blobs: a directory where layouts have their blobs instead.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class Places:
         find: Callable[[str], Descriptor] | None = None,
         *,
         daemon: str | None = None,
+        blobs: str | None = None,
     ) -> None:
-        self.store, self.names, self.find, self.daemon = store, names, find, daemon
+        self.store, self.names, self.find, self.daemon, self.blobs = store, names, find, daemon, blobs
 
     def source(self, text: str, session: Session | None = None) -> Source:
         """The place `text` to read from. Raises InvalidInput, NotFound; of docker-daemon: Unavailable."""
@@ -74,7 +75,7 @@ class Places:
             return DockerArchiveSource(Archive(path), name)
         from veloci.transport import layout
 
-        return layout.folder(path, name) if kind == "oci:" else layout.archive(path, name)
+        return layout.folder(path, name, blobs=self.blobs) if kind == "oci:" else layout.archive(path, name)
 
     def destination(self, text: str, session: Session | None = None, *, more: Sequence[str] = ()) -> Destination:
         """The place `text` to write to. more: further names that the image gets. Raises InvalidInput, HostError.
@@ -111,7 +112,9 @@ class Places:
             return DockerArchive(path, [normal(tag) for tag in (name, *more) if tag])
         from veloci.transport.layout import LayoutArchive, LayoutFolder
 
-        return LayoutFolder(path, name, more=more) if kind == "oci:" else LayoutArchive(path, name, more=more)
+        if kind == "oci:":
+            return LayoutFolder(path, name, more=more, blobs=self.blobs)
+        return LayoutArchive(path, name, more=more)
 
 
 def _tag(reference: Reference, text: str) -> str:

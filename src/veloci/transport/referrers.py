@@ -129,7 +129,7 @@ def beside(places: Places, text: str, session: object = None) -> Callable[[Descr
 
     kind, rest = split(text)
     if kind == "oci:":
-        return lambda _descriptor: LayoutFolder(rest.partition(":")[0])
+        return lambda _descriptor: LayoutFolder(rest.partition(":")[0], blobs=places.blobs)
     if kind == "veloci:":
         return lambda _descriptor: Nameless(places.store, places.names, None)
     if kind != "docker://":
