@@ -1,6 +1,7 @@
 """docker and containerd start their containers with veloci-runtime, through the runc.v2 shim."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -199,6 +200,7 @@ def ctr(tmp_path_factory, archive):
                 words = ("run", "--runtime", "io.containerd.runc.v2", *own, *words[1:])
             return run(*base, *words, check=check, **options)
 
+        ctr.base = base
         yield ctr
     finally:
         daemon.send_signal(signal.SIGTERM)
@@ -228,6 +230,13 @@ def test_containerd_drives_a_task_through_its_life(ctr):
         assert "PAUSED" in ctr("task", "ls").stdout
         assert ctr("task", "resume", "life").returncode == 0
         assert len(ctr("task", "ps", "life").stdout.splitlines()) == 2
+        assert "pids" in ctr("task", "metrics", "life").stdout
+        words = ("task", "exec", "-t", "--exec-id", "t", "life", "sh", "-c", "busybox readlink /proc/self/fd/0; exit 4")
+        done = run(
+            "script", "-qec", shlex.join([*ctr.base, *words]), "/dev/null", check=False, stdin=subprocess.DEVNULL
+        )
+        assert "/dev/pts/0\n" in done.stdout
+        assert done.returncode == 4
         assert ctr("task", "kill", "-s", "KILL", "life").returncode == 0
         for _ in range(100):
             if "STOPPED" in ctr("task", "ls").stdout:
