@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13
 
-.PHONY: demo test test-all test-vm soak lint bench venv peers clean
+.PHONY: demo test test-all test-vm soak fuzz lint bench venv peers clean
 
 demo: venv       ## the whole path, from a Dockerfile to curl
 	scripts/apt-need demo
@@ -27,6 +27,10 @@ soak: venv       ## faults, at length: commands killed at many random moments (S
 	scripts/apt-need test
 	VELOCI_SOAK=$(or $(SOAK),40) VELOCI_SEED=$(or $(SEED),$(shell date +%s)) \
 	  $(BIN)/python -m pytest --timeout 3600 tests/faults
+
+fuzz: venv       ## every parser, guided by coverage, for TIME=60 seconds each (TARGETS="tar stream")
+	$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python tests/fuzz/at_length.py $(or $(TIME),60) $(TARGETS)
 
 lint: venv       ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -55,4 +59,4 @@ $(VENV)/.done: pyproject.toml scripts/apt-need
 	touch $@
 
 clean:
-	rm -rf $(VENV) .demo .vm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .fuzz .vm .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

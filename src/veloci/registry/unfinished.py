@@ -72,7 +72,8 @@ class Unfinished:
         """Forget what is too old."""
         from time import time
 
-        for entry in os.scandir(folder):
-            with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_mtime < time() - OLD:
-                    os.unlink(entry.path)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time() - OLD:
+                        os.unlink(entry.path)
