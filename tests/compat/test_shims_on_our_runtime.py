@@ -230,7 +230,6 @@ def test_containerd_drives_a_task_through_its_life(ctr):
         assert "PAUSED" in ctr("task", "ls").stdout
         assert ctr("task", "resume", "life").returncode == 0
         assert len(ctr("task", "ps", "life").stdout.splitlines()) == 2
-        assert "pids" in ctr("task", "metrics", "life").stdout
         words = ("task", "exec", "-t", "--exec-id", "t", "life", "sh", "-c", "busybox readlink /proc/self/fd/0; exit 4")
         done = run(
             "script", "-qec", shlex.join([*ctr.base, *words]), "/dev/null", check=False, stdin=subprocess.DEVNULL
