@@ -271,10 +271,10 @@ class World:
             "HOME": str(here),
         }
 
-    def run(self, *words):
+    def run(self, *words, cwd=None):
         return subprocess.run(
             [str(word) for word in words], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, check=False, timeout=LIMIT,
+            text=True, check=False, timeout=LIMIT, cwd=cwd,
         )  # fmt: skip
 
     def words(self, text):
@@ -408,10 +408,10 @@ def test_a_command_says_what_is_wrong(world, kind, words, message, status, peer)
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("help", "version", "registry serve")])
-def test_no_command_loses_its_countenance(world, command):
+def test_no_command_loses_its_countenance(world, command, tmp_path):
     """Whatever it makes of a word that nothing is called, and of two: its own lines, or success."""
     for words in (["nosuch"], ["nosuch", "x"]):
-        done = world.run(PROGRAMS / "veloci", *command.split(), *words)
+        done = world.run(PROGRAMS / "veloci", *command.split(), *words, cwd=tmp_path)
         lines = [line for line in done.stderr.splitlines() if not PROGRESS.match(line)]
         assert [line for line in lines if not line.startswith(("veloci: ", "  try: "))] == []
         assert done.returncode in (0, 1, 125)
