@@ -1,6 +1,5 @@
 """The attacks that other runtimes fell to, tried on real containers; the names are those of docs/security.md."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -455,42 +454,3 @@ def test_a_foreign_process_that_has_the_pid_is_never_signalled(runtime):
         assert runtime("delete", "--force", runtime.id).returncode == 0
         assert foreign.poll() is None
         foreign.kill()
-
-
-@pytest.mark.needs("strace")
-@pytest.mark.parametrize("command", ["create", "start", "delete"])
-def test_a_runtime_killed_anywhere_leaves_nothing_that_delete_cannot_remove(runtime, command):
-    """A kill at the k-th of its calls; then `delete --force`, and the ID is free again."""
-    began = time.monotonic()
-    runtime("list")
-    patience = max(0.7, 8 * (time.monotonic() - began))  # an emulated machine takes longer
-    for call, when in (("mkdir", 2), ("write", 4), ("rename", 2), ("rmdir", 3), ("openat", 60)):
-        if command == "create":
-            runtime.configure("sleep", "100")
-            words = ["create", "--bundle", str(runtime.bundle), runtime.id]
-        else:
-            runtime.created("sleep", "100")
-            words = [command, *(("--force",) if command == "delete" else ()), runtime.id]
-        inject = f"inject={call}:signal=KILL:when={when}"
-        with open(runtime.root.parent / "out", "w") as out:
-            strace = [
-                "strace",
-                "-f",
-                "-o",
-                "/dev/null",
-                "-e",
-                f"trace={call}",
-                "-e",
-                inject,
-                runtime.program,
-                "--root",
-                str(runtime.root),
-                *words,
-            ]
-            with subprocess.Popen(strace, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for the container too
-                    process.wait(patience)
-                done = runtime("delete", "--force", runtime.id)
-                process.wait(10)
-        assert (done.returncode, done.stderr) == (0, ""), (call, when)
-        assert runtime.traces() == [], (call, when)
