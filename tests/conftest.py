@@ -1,6 +1,7 @@
 """Fixtures for tests on the real kernel. A missing feature skips; --no-skips fails instead."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -20,11 +21,18 @@ def _linux():
     return tuple(int(number) for number in os.uname().release.split(".")[:2])
 
 
+@functools.cache
+def _checkpoints():
+    """Whether there is a CRIU, and one that knows this kernel."""
+    return shutil.which("criu") and subprocess.run(["criu", "check"], check=False, capture_output=True).returncode == 0
+
+
 FEATURES = {
     "root": lambda: os.geteuid() == 0,
     "namespaces": lambda: subprocess.run(["unshare", "-mpf", "true"], check=False, capture_output=True).returncode == 0,
     "overlay": lambda: "overlay" in Path("/proc/filesystems").read_text(),
     "erofs": lambda: "erofs" in Path("/proc/filesystems").read_text() and _linux() >= (6, 4),
+    "checkpoints": _checkpoints,
 }
 
 

@@ -102,7 +102,7 @@ def test_a_default_makes_an_argument_optional():
         ("-x img", "-x: unknown option"),
         ("--number x img", "--number: 'x' is not a whole number"),
         ("--tty=maybe img", "--tty: 'maybe' is neither true nor false"),
-        ("--number", "--number: needs a value"),
+        ("--number", "--number: flag needs an argument"),
     ],
 )
 def test_wrong_words_are_named(words, message):

@@ -1,6 +1,9 @@
 """veloci-runtime and its peers on a busybox bundle."""
 
+import array
+import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -29,6 +32,29 @@ def mapped():
 def either_mapped(request):
     """Ours and runc on a bundle that other users can reach."""
     yield from _apart(_there(request.param))
+
+
+@pytest.fixture
+def console(tmp_path):
+    """A socket that a terminal can be sent to; `receive` gives its descriptor and its name."""
+    listening = socket.socket(socket.AF_UNIX)
+    place = tmp_path / "c"
+    listening.bind(f"/proc/self/fd/{os.open(tmp_path, os.O_PATH)}/c")
+    listening.listen(1)
+    listening.settimeout(10)
+
+    class Console:
+        path = str(place)
+
+        @staticmethod
+        def receive():
+            connection, _ = listening.accept()
+            with connection:
+                name, control, _, _ = connection.recvmsg(4096, socket.CMSG_LEN(4))
+            return array.array("i", control[0][2])[0], name.decode()
+
+    yield Console
+    listening.close()
 
 
 def _there(program):

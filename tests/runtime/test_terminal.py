@@ -1,11 +1,9 @@
 """Terminals: on the caller's own, over a console socket, their size, their place in the container."""
 
-import array
 import fcntl
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import termios
@@ -158,29 +156,6 @@ def test_what_a_pipe_holds_is_typed(runtime):
     lines = done.stdout.splitlines()
     assert lines[:2] == ["typed", "got typed"]
     assert lines[2:] == [str(number) for number in range(1, 5001)]
-
-
-@pytest.fixture
-def console(tmp_path):
-    """A socket that a terminal can be sent to; `receive` gives its descriptor and its name."""
-    listening = socket.socket(socket.AF_UNIX)
-    place = tmp_path / "c"
-    listening.bind(f"/proc/self/fd/{os.open(tmp_path, os.O_PATH)}/c")
-    listening.listen(1)
-    listening.settimeout(10)
-
-    class Console:
-        path = str(place)
-
-        @staticmethod
-        def receive():
-            connection, _ = listening.accept()
-            with connection:
-                name, control, _, _ = connection.recvmsg(4096, socket.CMSG_LEN(4))
-            return array.array("i", control[0][2])[0], name.decode()
-
-    yield Console
-    listening.close()
 
 
 @pytest.mark.parametrize("how", ["create", "run"])

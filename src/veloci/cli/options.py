@@ -174,7 +174,9 @@ def _option(word: str, queue: list[str], usage: Usage, chosen: dict[str, object]
         return
     if not equals:
         if not queue:
-            raise InvalidInput("needs a value", where=flag, hint=f"{usage.program} --help", exit_status=_MISUSE)
+            raise InvalidInput(
+                "flag needs an argument", where=flag, hint=f"{usage.program} --help", exit_status=_MISUSE
+            )
         value = queue.pop(0)
     chosen[name] = _value(kind, value, flag, chosen.get(name, ()))
 

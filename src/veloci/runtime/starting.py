@@ -92,6 +92,17 @@ def _read_config(bundle: str) -> bytes:
         raise HostError(f"read {bundle}/config.json", error) from error
 
 
+def stdio(given: Stdio | None) -> tuple[str, ...]:
+    """What `given`, or our own 0, 1 and 2, are called: "pipe:[INODE]", a path; () if none is a pipe."""
+    names = []
+    for number in given or (0, 1, 2):
+        try:
+            names.append(posix.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:
+            names.append("")
+    return tuple(names) if any(name.startswith("pipe:") for name in names) else ()
+
+
 def _real(rootfs: str) -> str:
     """The directory `rootfs` without symlinks. Raises InvalidInput."""
     try:
@@ -193,7 +204,8 @@ class Starting:
         """What can be done while the child works: its cgroup. born: it is in that of version 2 already."""
         self.born = born
         container = self.container
-        container.saved = container.saved.replace(pid=pid, started=process(pid)[1])
+        pipes = () if self.child.console_socket >= 0 else stdio(self.child.stdio)
+        container.saved = container.saved.replace(pid=pid, started=process(pid)[1], stdio=pipes)
         score = self.config.process.oom_score_adj if self.config.process else None
         if score is not None:
             try:

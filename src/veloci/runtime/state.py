@@ -37,6 +37,7 @@ class Saved(Document):
     scope: str = ""  # systemd's, whose groups those are: "SLICE:UNIT"
     pid: int = 0  # 0: not made yet
     started: int = 0  # when the process began, in clock ticks after boot
+    stdio: tuple[str, ...] = ()  # what its 0, 1 and 2 were, as proc(5) names them, if one was a pipe
     annotations: dict[str, str] = {}
 
 
@@ -99,7 +100,12 @@ class Directory:
         """Remove it and what it holds; it may be gone already."""
         try:
             for name in posix.listdir(self.path):
-                posix.unlink(f"{self.path}/{name}")
+                try:
+                    posix.unlink(f"{self.path}/{name}")
+                except IsADirectoryError:
+                    from shutil import rmtree
+
+                    rmtree(f"{self.path}/{name}")
             posix.rmdir(self.path)
         except FileNotFoundError:
             return

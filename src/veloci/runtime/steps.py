@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from veloci.runtime.child import Child
 
+_NULL = 0o020000, 0x103  # a character device, 1:3
+
 
 def ask(child: Child, question: str, *, unless_born: bool = False) -> None:
     """Have the parent do what only it can. unless_born: which is nothing for a process born in its cgroup."""
@@ -97,10 +99,17 @@ def stdio(child: Child, uid: int, *, terminal: bool) -> None:
         for number, copy in enumerate(copies):
             os.dup2(copy, number)
             os.close(copy)
+    null = -1
     for number in range(3):
         try:
             status = os.fstat(number)
         except OSError:
+            continue
+        if (status.st_mode & 0o170000, status.st_rdev) == _NULL:
+            # The host's is a file that the container cannot see: it gets its own, which a checkpoint can name.
+            null = _null() if null < 0 else null
+            if null >= 0:
+                os.dup2(null, number)
             continue
         # Never the owner of a device that stdio happens to be, the host's /dev/null above all.
         if (status.st_uid != uid and status.st_mode & 0o170000 in (0o010000, 0o140000, 0o100000)) or terminal:
@@ -108,6 +117,21 @@ def stdio(child: Child, uid: int, *, terminal: bool) -> None:
                 os.fchown(number, uid, -1)
             except OSError:
                 continue
+    if null >= 0:
+        os.close(null)
+
+
+def _null() -> int:
+    """A descriptor of /dev/null; -1 unless that is the null device."""
+    try:
+        null = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    status = os.fstat(null)
+    if (status.st_mode & 0o170000, status.st_rdev) == _NULL:
+        return null
+    os.close(null)
+    return -1
 
 
 def memory_policy(child: Child, mode: int, nodes: int) -> None:

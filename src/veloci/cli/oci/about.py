@@ -49,5 +49,5 @@ def help_() -> int:
     """Show the commands."""
     print("Usage: veloci-runtime [--root DIR] [--log FILE] [--log-format text|json] [--explain] COMMAND\n")
     for name in COMMANDS:
-        print(f"  {name:10}{(command(name).__doc__ or '').strip().splitlines()[0]}")
+        print(f"  {name:12}{(command(name).__doc__ or '').strip().splitlines()[0]}")
     return 0

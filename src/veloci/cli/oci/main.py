@@ -22,12 +22,14 @@ _GLOBAL = {
     "debug": False,
     "explain": False,
     "rootless": True,
+    "criu": True,
     "systemd-cgroup": False,
 }
 _PREFIX = {"create": "veloci-runtime create failed: ", "run": "veloci-runtime run failed: ", "exec": "exec failed: "}
 _FAILURE = {"exec": 255}
 # command -> module beside this one, function
 COMMANDS = {
+    "checkpoint": ("checkpoint", "checkpoint"),
     "create": ("create", "create"),
     "delete": ("control", "delete"),
     "events": ("events", "events"),
@@ -39,6 +41,7 @@ COMMANDS = {
     "pause": ("control", "pause"),
     "plan": ("plan", "plan"),
     "ps": ("show", "ps"),
+    "restore": ("checkpoint", "restore"),
     "resume": ("control", "resume"),
     "run": ("create", "run"),
     "spec": ("about", "spec"),
@@ -127,7 +130,7 @@ def _globals(words: list[str]) -> list[str]:
             raise InvalidInput("unknown option", where=flag, hint="veloci-runtime --help")
         if _GLOBAL[option] and not equals:
             if not words:
-                raise InvalidInput("needs a value", where=flag)
+                raise InvalidInput("flag needs an argument", where=flag)
             value = words.pop(0)
         _chosen[option] = value
     _refuse()
@@ -182,6 +185,11 @@ def rootless() -> bool:
     """Whether containers are made without privilege over the host: --rootless, or as it is for who calls."""
     given = _chosen.get("rootless", "auto")
     return posix.geteuid() != 0 if given == "auto" else given == "true"
+
+
+def value(flag: str, otherwise: str) -> str:
+    """The value of the option `flag` before the command."""
+    return _chosen.get(flag, otherwise)
 
 
 def chosen(flag: str) -> bool:
