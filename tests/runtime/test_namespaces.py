@@ -46,6 +46,23 @@ def test_a_mapped_container_is_the_mapped_user_outside(mapped):
     assert done.stdout == "uid=5 gid=6\n", done.stderr
 
 
+def test_the_user_it_becomes_need_not_reach_the_root_nor_what_is_mounted(mapped):
+    """As runC opens mounts' sources: as the caller."""
+    (mapped.bundle / "data").mkdir()
+    (mapped.bundle / "data/file").write_text("found\n")
+    mapped.bundle.chmod(0o700)
+
+    def change(config):
+        users(config)
+        for place in ("/bind", "/below/bind"):
+            bind = {"destination": place, "type": "bind", "source": "data", "options": ["rbind", "ro"]}
+            config["mounts"].append(bind)
+
+    done = mapped.run("sh", "-c", "cat /bind/file /below/bind/file; : >/bind/new", change=change)
+    assert done.stdout == "found\nfound\n", done.stderr
+    assert done.stderr == "sh: can't create /bind/new: Read-only file system\n"
+
+
 def test_a_mapped_container_has_devices_a_terminal_and_limits(mapped):
     def change(config):
         users(config)

@@ -21,6 +21,7 @@ class Child:
         self.root = -1  # the container's root, O_PATH
         self.late: list[int] = []  # mounts to make read-only once everything in them is made
         self.trees: list[int] = []  # mounts that only the parent may make, in the order of their steps
+        self.sources: list[int] = []  # those that it opened before it changed its user, in the order of their steps
         self.console_socket = -1  # where a terminal's ptmx goes
         self.tty = -1
         self.stdio: tuple[int, int, int] | None = None

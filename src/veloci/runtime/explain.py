@@ -174,6 +174,11 @@ STEPS: dict[str, tuple[Calls, str]] = {
     ),
     "filesystem": (_filesystem, "made whole as a descriptor, attached to a place that the kernel resolved in the root"),
     "bind": (_bind, "a tree of the host, attached by descriptor: no symlink of the image can lead it elsewhere"),
+    "source": (
+        lambda g: f"open_tree({g['path']}, CLONE{' | AT_RECURSIVE' if g['recursive'] else ''})",
+        "opened as the user who calls: root of the user namespace may not be let in there",
+    ),
+    "opened": (_bind, "a tree of the host, opened before, attached by descriptor"),
     "mapped": (_bind, "a tree of the host whose owners are mapped; the runtime opened it, which is privileged"),
     "remount": (_remount, "changes what an earlier mount made"),
     "devices": (_devices, "every container has the default devices; cgroups say which may be used"),

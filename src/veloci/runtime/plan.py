@@ -72,6 +72,8 @@ def compile(config: Config, bundle: str, cgroups: Mapping[str, str], *, pivot: b
     new = clone | sum(bit for _, bit, _ in join)
     steps = _entering(config, clone, new, keyring)
     steps += _building(config, bundle, cgroups, clone, new)
+    if new & p.CLONE_NEWUSER:
+        steps = _opening(steps, cgroups)
     steps.append(("pivot" if pivot else "move_root", "$.root.path", {}))
     if config.linux.rootfs_propagation:
         steps.append(("propagate", "$.linux.rootfsPropagation", {"flags": _propagation(config.linux)}))
@@ -106,6 +108,23 @@ def _entering(config: Config, clone: int, new: int, keyring: str) -> list[Step]:
     if clone & p.CLONE_NEWTIME:
         steps.append(("time", "$.linux.timeOffsets", {"offsets": _time_offsets(config.linux)}))
     return steps
+
+
+def _opening(steps: list[Step], cgroups: Mapping[str, str]) -> list[Step]:
+    """In a user namespace: its root and its mounts' sources are opened while the process is still the caller's user.
+
+    The user that it becomes may not be let into the directories above them. Its groups are not there yet.
+    """
+    found: list[Step] = [step for step in steps if step[0] == "root"]
+    rest: list[Step] = []
+    for doing, at, arguments in steps:
+        if doing == "bind" and arguments["source"] not in cgroups.values():
+            found.append(("source", at, {"path": arguments["source"], "recursive": arguments["recursive"]}))
+            rest.append(("opened", at, arguments))
+        elif doing != "root":
+            rest.append((doing, at, arguments))
+    place = next(index for index, step in enumerate(rest) if step[0] == "become_root")
+    return rest[:place] + found + rest[place:]
 
 
 def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: int, new: int) -> list[Step]:

@@ -17,6 +17,7 @@ from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, mak
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from veloci.runtime.child import Child
 
@@ -110,6 +111,16 @@ def bind(
     """Mount a file or directory of the host."""
     tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
     attach(child, tree, target, set, clear, set_all, clear_all, propagation)
+
+
+def source(child: Child, path: str, *, recursive: bool) -> None:
+    """Open a file or directory of the host that will be mounted, as long as this process may."""
+    child.sources.append(m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0)))
+
+
+def opened(child: Child, source: str, *, recursive: bool, **how: Any) -> None:
+    """Mount the next of what `source` has opened."""
+    attach(child, child.sources.pop(0), **how)
 
 
 def attach(
@@ -384,6 +395,8 @@ TABLE: dict[str, Callable[..., None]] = {
     for function in (
         filesystem,
         bind,
+        source,
+        opened,
         remount,
         root,
         devices,
