@@ -54,6 +54,38 @@ def test_an_image_is_pushed_and_pulled_back_with_dockers_words(built, registry):
     assert veloci("pull", "-q", f"{registry}/words@{digest(built.manifest)}").startswith(f"{registry}/words@sha256:")
 
 
+@pytest.mark.needs("root", "overlay")
+@pytest.mark.parametrize("what", ["config", "layer"])
+def test_a_mirror_that_gives_wrong_bytes_is_passed_over(built, tmp_path, monkeypatch, what):
+    """Whatever of it was unpacked by then; what the mirror gave of the right bytes stays."""
+    wrong = digest(built.config if what == "config" else built.layers[1])
+
+    def serves(request, spoilt=""):
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        if "/manifests/" in request.path:
+            return request.reply(200, built.manifest, Content_Type=built.document["mediaType"])
+        body = next(blob for blob in (built.config, *built.layers) if digest(blob) in request.path)
+        return request.reply(200, body[:-9] + bytes(9) if spoilt and spoilt in request.path else body)
+
+    with Scripted(lambda request: serves(request, wrong)) as mirror, Scripted(serves) as own:
+        (tmp_path / "registries.conf").write_text(
+            f'[[registry]]\nlocation = "{own.address}"\n[[registry.mirror]]\nlocation = "{mirror.address}"\n'
+        )
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+        warning = f"veloci: warning: the mirror {mirror.address} gave wrong bytes; going on without it\n"
+        done = veloci("pull", "-q", f"{own.address}/app:v0", check=False)
+        assert (done.returncode, done.stderr) == (0, warning)
+        assert veloci("images", "-q", "--no-trunc") == f"{digest(built.config)}\n"
+        assert veloci("system", "check").endswith(": whole\n")
+        for place in (f"oci:{tmp_path}/o:a", f"oci-archive:{tmp_path}/o.tar:a"):
+            done = veloci("copy", "-q", f"docker://{own.address}/app:v0", place, check=False)
+            assert (done.returncode, done.stderr) == (0, warning)
+            veloci("image", "validate", place)
+    asked = [path for _, path, _ in own.seen if "/blobs/" in path]
+    assert any(wrong in path for path in asked)
+
+
 def test_every_tag_goes_and_comes(built, registry):
     for tag in ("a", "b"):
         veloci("copy", "-q", f"oci:{built.path}:v0", f"{registry}/tags:{tag}")

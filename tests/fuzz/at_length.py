@@ -47,7 +47,9 @@ def main(seconds, names):
         print(f"{name:12} {'ok' if done.returncode == 0 else 'BROKEN'}, {runs} tries", flush=True)
         if done.returncode:
             failed.append(name)
-            print(done.stdout[-3000:])
+            print(
+                *(line for line in done.stdout.splitlines()[-60:] if not line.startswith(("INFO", "WARNING"))), sep="\n"
+            )
     return 1 if failed else 0
 
 

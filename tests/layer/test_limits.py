@@ -197,6 +197,20 @@ def test_whatever_comes_in_only_our_errors_come_out(tmp_path_factory, noise, mor
                 read(data)
 
 
+@pytest.mark.parametrize(("name", "most"), [("VELOCI_MAX_ENTRIES", "1"), ("VELOCI_MAX_BYTES", "5")])
+def test_how_much_a_layer_may_hold_can_be_said(tmp_path, monkeypatch, name, most):
+    data = (header(b"a", 3) + b"abc".ljust(512, b"\0")) * 2 + END
+    assert put(tmp_path, data) == 2
+    monkeypatch.setenv(name, most)
+    entries, size = (most, 1 << 43) if name.endswith("ENTRIES") else (10_000_000, most)
+    with pytest.raises(InvalidInput, match=f"more than {entries} entries or {size} bytes"):
+        put(tmp_path, data)
+    assert len(list(Reader([data], entries=2, total=6))) == 2
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(InvalidInput, match=f"{name}: 'many' is no number"):
+        Reader([data])
+
+
 def test_duplicate_entries_are_as_the_peers_treat_them(tmp_path):
     """layer.md forbids them; where they come all the same, the last one is the file: as tar and docker do."""
     out = io.BytesIO()

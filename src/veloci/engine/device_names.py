@@ -41,11 +41,11 @@ def specs(directories: Sequence[str] | None = None) -> list[cdi.Spec]:
 
 
 def graphics(text: str) -> list[str]:
-    """The device names of docker's `--gpus`: all, a number of them, or device=ID,ID."""
+    """The device names of docker's `--gpus`: all, a number of them below 1000, or device=ID,ID. Raises InvalidInput."""
     kind = "nvidia.com/gpu"
     if text == "all":
         return [f"{kind}=all"]
-    if text.isascii() and text.isdigit() and int(text):
+    if text.isascii() and text.isdigit() and len(text) <= 3 and int(text):
         return [f"{kind}={index}" for index in range(int(text))]
     if text.strip('"').startswith("device="):
         return [f"{kind}={name}" for name in text.strip('"').removeprefix("device=").split(",") if name]

@@ -7,6 +7,7 @@ without a word leaves half a layer behind.
 
 from __future__ import annotations
 
+import os
 from struct import Struct
 
 from veloci.errors import InvalidInput
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512  # bytes
 RECORDS = 1 << 20  # bytes of the largest PAX header, long name or sparse map
-ENTRIES, TOTAL = 10_000_000, 1 << 43  # entries, and bytes of files, in one layer
+ENTRIES, TOTAL = 10_000_000, 1 << 43  # entries, and bytes of files, in one layer, unless it is said otherwise
 IDS = 2**32 - 2  # the largest uid and gid: the next one means "no change" to the kernel
 HEADER = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 ZERO = bytes(BLOCK)
@@ -60,7 +61,11 @@ class Entry:
 class Reader:
     """The entries of a tar, in order; `body` gives the bytes of the one given last."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, entries: int | None = None, total: int | None = None) -> None:
+        """entries, total: how many entries, and bytes in files, there may be; None is what `limits` says."""
+        self._limits = [
+            given if given is not None else usual for given, usual in zip((entries, total), limits(), strict=True)
+        ]
         self._chunks = iter(chunks)
         self._buffer = memoryview(b"")
         self._at = 0  # position in the buffer
@@ -79,8 +84,8 @@ class Reader:
                 break
             self.entries += 1
             self.total += entry.size
-            if self.entries > ENTRIES or self.total > TOTAL:
-                wrong(f"more than {ENTRIES} entries or {TOTAL} bytes")
+            if self.entries > self._limits[0] or self.total > self._limits[1]:
+                wrong(f"more than {self._limits[0]} entries or {self._limits[1]} bytes")
             yield entry
         for _chunk in self._chunks:
             pass
@@ -260,6 +265,20 @@ class Reader:
             wanted = 1 + 2 * numbers(lines[:1])[0] if lines else 1
         values = numbers(lines[1:wanted])
         return list(zip(values[::2], values[1::2], strict=True))
+
+
+def limits() -> tuple[int, int]:
+    """How many entries, and bytes in files, a layer may have: VELOCI_MAX_ENTRIES, VELOCI_MAX_BYTES, or our own.
+
+    Raises InvalidInput for what is no number.
+    """
+    found = []
+    for name, usual in (("VELOCI_MAX_ENTRIES", ENTRIES), ("VELOCI_MAX_BYTES", TOTAL)):
+        text = os.environ.get(name, "")
+        if text and not (text.isascii() and text.isdecimal()):
+            raise InvalidInput(f"{text!r} is no number", where=name)
+        found.append(int(text) if text else usual)
+    return found[0], found[1]
 
 
 def whole(entry: Entry) -> None:

@@ -38,6 +38,7 @@ class Repository:
         self.session = session or Session()
         self._accesses: list[Access] = []
         self._chosen: Access | None = None
+        self._used: set[Access] = set()  # mirrors that gave bytes of blobs
 
     @property
     def name(self) -> str:
@@ -68,6 +69,14 @@ class Repository:
                 self._chosen = access
                 return found
         return read(self.own)
+
+    def doubt(self) -> bool:
+        """Hear that what came was wrong: mirrors that gave bytes are passed over from now on. False if none did."""
+        used, self._used, self._chosen = self._used, set(), None
+        for access in used:
+            self._accesses.remove(access)
+            self.session.warn(f"the mirror {access.host} gave wrong bytes; going on without it")
+        return bool(used)
 
     def _missed(self, access: Access, error: VelociError) -> None:
         if not isinstance(error, NotFound):  # no mirror has everything
@@ -183,6 +192,7 @@ class Repository:
         for access in [self._chosen] if self._chosen else mirrors:
             try:
                 for chunk in download(access, descriptor, at):
+                    self._used.add(access)
                     at += len(chunk)
                     yield chunk
             except VelociError as error:

@@ -8,7 +8,7 @@ from veloci.errors import InvalidInput
 from veloci.image.convert import FORMATS
 from veloci.spec import media
 from veloci.transport.job import Job
-from veloci.transport.place import Silent
+from veloci.transport.place import Silent, anew
 from veloci.transport.select import DEPTH, select
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ def copy(
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
     stay_open: bool = False,
+    once: bool = False,
 ) -> Descriptor:
     """Copy an image. Returns what the destination now names. The places are closed, unless they are to `stay_open`.
 
@@ -40,7 +41,8 @@ def copy(
     of an index; only_index: the index alone, whose images must be there already; else the image for
     `platform` (None: this machine's). compress: the layers' compression, "gzip", "zstd" or "" for none, and
     its level; at a level every layer is compressed anew, with None those that are compressed otherwise.
-    preserve: fail rather than change a digest. parallel: a map for the layers.
+    preserve: fail rather than change a digest. parallel: a map for the layers. once: also where the source has
+    another place to read from, the caller begins anew (place.anew), not this function.
     Raises what the places raise; InvalidInput for a format or artifact that cannot be.
     """
     with ExitStack() as places:
@@ -59,10 +61,14 @@ def copy(
             progress=progress or Silent(),
             parallel=map if destination.serial else parallel,
         )
-        descriptor, raw = source.manifest()
-        if not media.is_index(descriptor.media_type) or not (all or only_index):
-            descriptor, raw = job.image(*select(source, descriptor, raw, platform))
-        elif all:
-            descriptor, raw = job.index(descriptor, raw, DEPTH)
-        destination.finish(descriptor, raw)
-        return descriptor
+
+        def work() -> Descriptor:
+            descriptor, raw = source.manifest()
+            if not media.is_index(descriptor.media_type) or not (all or only_index):
+                descriptor, raw = job.image(*select(source, descriptor, raw, platform))
+            elif all:
+                descriptor, raw = job.index(descriptor, raw, DEPTH)
+            destination.finish(descriptor, raw)
+            return descriptor
+
+        return work() if once else anew(source, work)

@@ -10,6 +10,7 @@ from veloci.spec.image import ImageConfig, Manifest
 from veloci.spec.platform import Platform, host, matches
 from veloci.transport.copy import copy
 from veloci.transport.memory import Memory
+from veloci.transport.place import anew
 from veloci.transport.registry import RegistryPlace
 from veloci.transport.select import select, small
 from veloci.transport.store import StorePlace
@@ -67,16 +68,20 @@ def pull(
         digest = _same(source, store, here, platform, snapshots)
         if digest:
             return Pulled(reference, here, digest, changed=False)
-    found, _raw = source.manifest()
     destination = StorePlace(store, names, reference)
-    if snapshots is None:
-        descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
-    else:
+
+    def work() -> tuple[Descriptor, Descriptor]:
+        found, _raw = source.manifest()
+        if snapshots is None:
+            return found, copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
         layers = _layers(source, destination, platform)
         with Unpacking(snapshots, layers) as unpacking:
             destination.watch = unpacking
-            descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel)
+            descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
             unpacking.finish(store, parallel=parallel)
+        return found, descriptor
+
+    found, descriptor = anew(source, work)
     Memory(store.root).note_name(descriptor.digest, reference.replace(tag=None, digest=found.digest))
     return Pulled(reference, descriptor, found.digest, changed=before != descriptor.digest)
 

@@ -100,6 +100,7 @@ class LayoutFolder(Place):
     def __init__(self, path: str, name: str = "", *, more: Sequence[str] = (), blobs: str | None = None) -> None:
         """more: further names that the image gets. blobs: a directory for its blobs, which other layouts share."""
         self.path, self._refs = path, (name, *more)
+        self._folder, self._below = (blobs, "") if blobs else (path, "blobs/")
         self._blobs = blobs or f"{path}/blobs"
         self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
         self._held = -1
@@ -156,7 +157,7 @@ class LayoutFolder(Place):
             self._hold()
         except OSError as error:
             raise HostError("write", error, where=self.path) from error
-        stored(self._blobs, chunks, lambda: _path(digest()))
+        stored(self._folder, chunks, lambda: self._below + _path(digest()))
 
 
 class LayoutArchive(Place):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from veloci.errors import Corrupt
+
 CHUNK = 1 << 20  # bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from typing import Protocol, Self, TypeAlias
+    from typing import Protocol, Self, TypeAlias, TypeVar
 
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     # opened(start): a context manager that gives a blob's chunks from byte `start` on
     Opened: TypeAlias = Callable[[int], AbstractContextManager[Iterable[bytes]]]
     Chunks: TypeAlias = AbstractContextManager[Iterator[bytes]]
+    Done = TypeVar("Done")
 
     class Progress(Protocol):
         """Who is told how a copy goes. key: one piece of work, the first 12 digits of a digest."""
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 
         def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
             """A blob's bytes from `start` on. Raises NotFound."""
+
+        def doubted(self) -> bool:
+            """Hear that blobs were wrong. Whether they may come from elsewhere: then all is to be asked for anew."""
 
         def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
             """Repositories that have the blob, from which a registry could take it itself."""
@@ -124,6 +130,10 @@ class Place:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def doubted(self) -> bool:
+        """There is nowhere else."""
+        return False
+
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """Nowhere that a registry could reach."""
         del descriptor
@@ -136,6 +146,16 @@ class Place:
         """Nothing is known."""
         del diff_id, media_type
         return None
+
+
+def anew(source: Source, work: Callable[[], Done]) -> Done:
+    """What `work` gives, done again where the source was wrong and has another place to read from. Raises Corrupt."""
+    while True:
+        try:
+            return work()
+        except Corrupt:
+            if not source.doubted():
+                raise
 
 
 def drain(chunks: Iterable[bytes]) -> None:

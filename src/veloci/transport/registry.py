@@ -53,6 +53,13 @@ class RegistryPlace(Place):
         """See Source."""
         return self.repository.blob(descriptor, start)
 
+    def doubted(self) -> bool:
+        """See Source."""
+        if not self.repository.doubt():
+            return False
+        self._root = None
+        return True
+
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
         return self.repository.has(descriptor)

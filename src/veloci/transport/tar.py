@@ -49,6 +49,7 @@ class Writer:
         """Add a file of any length; `name` is called for its name when all of `chunks` is written."""
         at = start = self._end + BLOCK
         try:
+            os.ftruncate(self._file, self._end)  # of one that failed
             for chunk in chunks:
                 write(self._file, chunk, at)
                 at += len(chunk)
