@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from veloci.runtime.cgroup import Group
+    from veloci.runtime.notify import Notify
     from veloci.spec.process import Process
     from veloci.spec.runtime import Config, Hooks, Resources
 
@@ -49,6 +50,7 @@ class Container:
         start: bool = False,
         systemd: bool = False,
         rootless: bool = False,
+        notify: Notify | None = None,
     ) -> Self:
         """Make the container of `bundle`; its process waits for start() and is a child of this process.
 
@@ -58,6 +60,7 @@ class Container:
         descriptors from 3 on it keeps. environment: variables besides those of process.env. start: it does not
         wait; this returns when its program runs. systemd: its cgroup is a scope that systemd makes,
         linux.cgroupsPath is "slice:prefix:name". rootless: without a cgroup where this user may make none.
+        notify: how the container tells a service manager that it is ready.
         Must be called from a process with one thread. On failure nothing of it is left.
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
@@ -72,6 +75,7 @@ class Container:
             keyring=not no_new_keyring,
             systemd=systemd,
             rootless=rootless,
+            mounts=(notify.mount(f"{root}/{id}"),) if notify else (),
         )
         plan["env"] += environment
         directory = Directory(root, id)
@@ -83,6 +87,8 @@ class Container:
         try:
             directory.save(saved)
             directory.write("config.json", raw)
+            if notify:
+                notify.make(directory.path, listen=start)
             waits = not start or config.hooks is not None
             starting.Starting(self, config, stdio, console).launch(plan, preserve_fds, wait=waits)
             if start and waits:

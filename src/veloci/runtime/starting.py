@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veloci.runtime.container import Container, Stdio
+    from veloci.spec.runtime import Mount
 
 VERSION = "1.2.0"  # of the runtime specification
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
@@ -36,16 +37,21 @@ def prepare(
     keyring: bool,
     systemd: bool = False,
     rootless: bool = False,
+    mounts: tuple[Mount, ...] = (),
 ) -> tuple[planning.Plan, Config, bytes, Saved]:
     """The plan of a container, its configuration as a value and as written, and what is to be known of it.
 
     config: instead of the bundle's. console: there is a socket for its terminal. pivot, keyring: see plan.compile.
     systemd: its cgroup is a scope of systemd's. rootless: by a user who may not make cgroups everywhere.
+    mounts: what is mounted besides.
     Raises NotFound, InvalidInput, Unsupported with the place in config.json, HostError.
     """
     bundle = absolute(bundle)
     raw = dumps(config.plain()) if config else _read_config(bundle)
     config = config or Config.decode(raw, name="config.json")
+    if mounts:
+        config = config.replace(mounts=(*config.mounts, *mounts))
+        raw = dumps(config.plain())
     if b"\\u" in raw:
         check_text(config.plain(), "config.json: $")
     if posix.geteuid() and not any(namespace.type == "user" for namespace in config.linux.namespaces):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.cli.oci.create import notifying
 from veloci.cli.oci.main import chosen, load, root, rootless, value
 from veloci.cli.oci.process import wait, write_pid
 from veloci.errors import InvalidInput
@@ -70,6 +71,7 @@ def restore(
         program=value("criu", "criu"),
         systemd=chosen("systemd-cgroup"),
         rootless=rootless(),
+        notify=notifying(),
     )
     try:
         write_pid(pid_file, container.saved.pid)

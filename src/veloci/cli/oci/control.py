@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from veloci.cli.oci.main import load
 from veloci.errors import InvalidInput, NotFound
 
@@ -13,7 +15,13 @@ _SIGNALS = (
 
 def start(id: str, /) -> int:
     """Run the program of a created container."""
-    load(id).start()
+    container = load(id)
+    if host := posix.environ.get(b"NOTIFY_SOCKET"):
+        from veloci.runtime import notify
+
+        notify.start(container, host.decode(errors="surrogateescape"))
+        return 0
+    container.start()
     return 0
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from veloci.cli.oci.terminal import Console
+    from veloci.runtime.notify import Notify
 
 
 class Making(Document):
@@ -38,7 +39,9 @@ class Making(Document):
     preserve_fds: int = 0
 
 
-def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start: bool = False) -> Container:
+def _create(
+    id: str, making: Making, terminal: str | Callable[[], int], notify: Notify | None, *, start: bool = False
+) -> Container:
     """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
     console = terminal if callable(terminal) else -1
     if isinstance(terminal, str) and terminal:
@@ -46,6 +49,11 @@ def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start
 
         console = tty.connect(terminal)
     listening = _listening()
+    environment = [f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else []
+    if notify:
+        from veloci.runtime.notify import ENVIRONMENT
+
+        environment.append(ENVIRONMENT)
     container = Container.create(
         id,
         making.bundle,
@@ -54,10 +62,11 @@ def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start
         no_pivot=making.no_pivot,
         no_new_keyring=making.no_new_keyring,
         preserve_fds=listening + making.preserve_fds,
-        environment=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
+        environment=environment,
         start=start,
         systemd=chosen("systemd-cgroup"),
         rootless=rootless(),
+        notify=notify,
     )
     try:
         write_pid(making.pid_file, container.saved.pid)
@@ -66,6 +75,16 @@ def _create(id: str, making: Making, terminal: str | Callable[[], int], *, start
         container.delete(force=True)
         raise
     return container
+
+
+def notifying() -> Notify | None:
+    """The way to the service manager that started us — sd_notify(3)."""
+    host = posix.environ.get(b"NOTIFY_SOCKET", b"")
+    if not host:
+        return None
+    from veloci.runtime.notify import Notify
+
+    return Notify(host.decode(errors="surrogateescape"))
 
 
 def _listening() -> int:
@@ -78,7 +97,7 @@ def _listening() -> int:
 
 def create(id: str, /, *, making: Making) -> int:
     """Create a container; it waits for its start."""
-    _create(id, making, making.console_socket)
+    _create(id, making, making.console_socket, notifying())
     return 0
 
 
@@ -103,9 +122,14 @@ def run(id: str, /, *, making: Making, detach: bool = False, keep: bool = False,
         attended.append(Console())
         return attended[0].socket
 
-    container = _create(id, making, making.console_socket if detach else console, start=True)
+    notify = notifying()
+    container = _create(id, making, making.console_socket if detach else console, notify, start=True)
     if detach:
+        if notify:
+            notify.forward(container.saved.pid)
         return 0
+    if notify:
+        notify.attend()
     import fcntl  # noqa: F401 -- which the deletion needs, while the container runs
 
     pid = container.saved.pid

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Stdio
     from veloci.runtime.criu.options import Images
+    from veloci.runtime.notify import Notify
 
 _LOG = "restore.log"
 _ROOT = "criu-root"  # in the state directory, where the root file system is mounted for CRIU
@@ -55,11 +56,12 @@ def restore(
     program: str = "criu",
     systemd: bool = False,
     rootless: bool = False,
+    notify: Notify | None = None,
 ) -> Container:
     """Make the container `id` of `images` and the bundle; it runs when this returns, as a child of this process.
 
-    root, stdio, console, systemd, rootless: as Container.create's. program: CRIU. On failure nothing of it is left.
-    Raises what Container.create does, Unsupported, and VelociError from CRIU.
+    root, stdio, console, systemd, rootless, notify: as Container.create's. program: CRIU.
+    On failure nothing of it is left. Raises what Container.create does, Unsupported, and VelociError from CRIU.
     """
     request = images.request() | {"evasive_devices": True, "rst_sibling": True, "orphan_pts_master": True}
     request |= {name: value for name, value in labels.plain().items() if value}
@@ -72,6 +74,7 @@ def restore(
         keyring=False,
         systemd=systemd,
         rootless=rootless,
+        mounts=(notify.mount(f"{root}/{id}"),) if notify else (),
     )
     check(program, ["lazy_pages"] * images.lazy_pages)
     container = Container(Directory(root, id), saved, root)
@@ -80,6 +83,8 @@ def restore(
     try:
         container.directory.save(saved)
         container.directory.write("config.json", raw)
+        if notify:
+            notify.make(container.directory.path, listen=False)
         _Restoring(container, config, images, console).run(program, request, stdio)
     except BaseException:
         container._discard(config.hooks)
