@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 
+from veloci.kernel.files import begin_write_back
 from veloci.layer.apply import Application
 from veloci.layer.settle import settle
 from veloci.snapshot.snapshots import made
 from veloci.spec.digest import hasher
 
+AHEAD = 8 << 20  # bytes of a tar after which the kernel is told to begin to write them
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Protocol
 
     from veloci.layer.erofs.read import Reading
@@ -20,14 +23,17 @@ if TYPE_CHECKING:
         """A layer being made in a directory of its own. First `read`, then, if it `wants`, `settle`; `close` always."""
 
         @property
-        def wants(self) -> bool:
-            """Whether the layers below are needed for what is left."""
+        def wants(self) -> str:
+            """What of the layers below is needed for what is left: see `wanted`."""
 
         def read(self, chunks: Iterable[bytes]) -> None:
             """Take the uncompressed tar, but for what needs the layers below. Raises InvalidInput, HostError."""
 
         def settle(self, lower: int | None) -> None:
-            """Do the rest. lower: a descriptor of what the layers below make together, None if there are none."""
+            """Do the rest. lower: a descriptor of what is wanted, None if there is no layer below."""
+
+        def sync(self) -> bool:
+            """Bring what the layer's files hold to the disk, if they are few; else False."""
 
         def close(self) -> None:
             """Close what is open."""
@@ -52,14 +58,18 @@ class Directory:
         self._layer.read(chunks)
 
     @property
-    def wants(self) -> bool:
+    def wants(self) -> str:
         """See Form."""
-        return self._layer is not None and bool(self._layer.implied or self._layer.links)
+        return wanted(self._layer.implied, self._layer.links) if self._layer else ""
 
     def settle(self, lower: int | None) -> None:
         """See Form."""
         assert self._layer is not None
         settle(self._layer, lower)
+
+    def sync(self) -> bool:
+        """See Form."""
+        return False
 
     def close(self) -> None:
         """See Form."""
@@ -82,13 +92,15 @@ class Archive:
         file = os.open(f"{self._path}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             self._layer.read(_kept(chunks, file))
+            if os.fstat(file).st_size >= AHEAD:
+                os.fdatasync(file)  # here, where other layers are read meanwhile
         finally:
             os.close(file)
 
     @property
-    def wants(self) -> bool:
+    def wants(self) -> str:
         """See Form."""
-        return self._layer is not None and bool(self._layer.tree.implied or self._layer.links)
+        return wanted(self._layer.tree.implied, self._layer.links) if self._layer else ""
 
     def settle(self, lower: int | None) -> None:
         """See Form."""
@@ -122,14 +134,39 @@ class Archive:
                 os.setxattr(path, key, value)
         os.utime(path, ns=(root.mtime, root.mtime))
 
+    def sync(self) -> bool:
+        """See Form."""
+        for name in ("tar", "index"):
+            file = os.open(f"{self._path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+        return True
+
     def close(self) -> None:
         """See Form."""
 
 
+def wanted(implied: Collection[bytes], links: Collection[object]) -> str:
+    """What a layer wants of those below: "" for nothing, "root" for what their root looks like, "all" for any file.
+
+    implied: the directories that its tar did not list, b"" the root. links: hard links to files below.
+    """
+    if links or any(implied):
+        return "all"
+    return "root" if implied else ""
+
+
 def _kept(chunks: Iterable[bytes], file: int) -> Iterator[bytes]:
     """The chunks, each written to the file before it is passed on."""
+    at = begun = 0
     for chunk in chunks:
         written = os.write(file, chunk)
         while written < len(chunk):
             written += os.write(file, memoryview(chunk)[written:])
+        at += written
+        if at - begun >= AHEAD:
+            begin_write_back(file, begun, at - begun)
+            begun = at
         yield chunk

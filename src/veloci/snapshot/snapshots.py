@@ -9,7 +9,7 @@ from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
     from typing import Any
 
     from veloci.content.lease import Lease
@@ -64,17 +64,19 @@ class Snapshots:
         layers: Sequence[tuple[Descriptor, Digest]],
         *,
         parallel: Callable[..., Iterable[Any]] = map,
+        ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None = None,
         progress: Any = None,
     ) -> Digest:
         """Unpack what is missing of `layers` (descriptor and diff ID, base first). Returns the chain ID of all.
 
         Each appears whole or not at all, once, however many processes ask at the same time.
-        parallel: a `map` that may use threads. progress: told of each layer, by its first 12 digits.
+        parallel: a `map` that may use threads. ahead: gives an iterator whose next items another thread has ready.
+        progress: told of each layer, by its first 12 digits.
         Raises NotFound, Corrupt, InvalidInput, HostError.
         """
         from veloci.snapshot.unpack import unpack
 
-        return unpack(self, store, layers, parallel=parallel, progress=progress)
+        return unpack(self, store, layers, parallel=parallel, ahead=ahead, progress=progress)
 
     def apply(self, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:
         """Unpack one layer from its uncompressed tar upon `parent` (or ""). Returns its chain ID.
@@ -116,19 +118,25 @@ class Snapshots:
                     raise Conflict(f"snapshot {key} is in use") from None
                 raise HostError(f"prepare snapshot {key}", error) from error
 
-    def mount(self, key: str) -> int:
+    def mount(self, key: str, owners: int = -1) -> int:
         """A descriptor of a detached mount of the writable snapshot; closing it unmounts it unless it was attached.
 
-        Nothing appears in any mount table. Raises NotFound, HostError.
+        Nothing appears in any mount table. owners: the descriptor of a user namespace whose mapping says whose the
+        files are in this mount; the caller is somebody there. Raises NotFound, HostError.
         """
         path = self._writable(key)
         if self.copied(key):
             from veloci.snapshot.copied import attached
 
+            if owners >= 0:
+                from veloci.snapshot.overlay import owned
+
+                return owned(f"{path}/fs", owners)
             return attached(f"{path}/fs", writable=True)
         from veloci.snapshot.overlay import mounted
 
-        return mounted(self._lowers(f"{path}/parent", f"snapshot {key}"), f"{path}/fs", f"{path}/work")
+        lowers = self._lowers(f"{path}/parent", f"snapshot {key}")
+        return mounted(lowers, f"{path}/fs", f"{path}/work", owners=owners)
 
     def view(self, chain_id: Digest) -> int:
         """As `mount`, read-only, of layers alone. Raises NotFound, HostError."""

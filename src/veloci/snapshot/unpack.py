@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager, suppress
+from _thread import allocate_lock
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_SH, flock
 
 from veloci.kernel.files import sync_filesystem
@@ -12,6 +13,8 @@ from veloci.layer.tree import remove_tree
 from veloci.snapshot.forms import Archive, Directory
 from veloci.snapshot.snapshots import Lock, made
 from veloci.spec import digest as digests
+
+FEW = 8  # layers that are brought to the disk file by file, not with all else that the filesystem holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Claim:
         self.snapshots, self.chain_id, self.parent = snapshots, chain_id, parent
         self.path = f"{snapshots.root}/ingest/{os.path.basename(snapshots.layer(chain_id))}"
         self._form: Form | None = None
+        self.is_read = False
         self._file = self._lock()
         self.whole = self._file < 0
 
@@ -61,44 +65,46 @@ class Claim:
         """Take the tar, but for what needs the layers below."""
         self._form = Archive(self.path) if self.snapshots.driver == "erofs" else Directory(self.path)
         self._form.read(chunks)
+        self.is_read = True
 
     def settle(self, below: list[str], trees: dict[str, int] | None = None) -> None:
         """Do what needs the layers below, whose directories are `below`, top first. trees: see overlay.mounted."""
         assert self._form is not None
-        if not below or not self._form.wants:
+        wants = self._form.wants
+        if not below or not wants:
             self._form.settle(None)
-            return
-        with _together(self.snapshots, below, trees) as lower:
-            self._form.settle(lower)
+        elif wants == "root":  # what layers make together has the topmost one's root
+            with _opened(below[0]) as root:
+                self._form.settle(root)
+        else:
+            with _together(self.snapshots, below, trees) as lower:
+                self._form.settle(lower)
+        self.stand_on(below)
 
-    def publish(self) -> None:
-        """Give the layer its place; its files are on the disk already."""
-        snapshots = self.snapshots
-        names = [os.path.basename(self.path)]
-        if self.parent:
-            names += [
-                path.split("/")[-2] for path in snapshots._lowers(snapshots.layer(self.parent), "the layer below")
-            ]
+    def stand_on(self, below: list[str]) -> None:
+        """Write which layers are below, by their directories, top first."""
+        names = [os.path.basename(self.path), *(path.split("/")[-2] for path in below)]
         with open(f"{self.path}/lowers", "w", encoding="ascii") as file:
             file.write("".join(f"{name}\n" for name in names))
-            file.flush()
-            os.fdatasync(file.fileno())
-        made(f"{snapshots.root}/layers")
-        os.rename(self.path, snapshots.layer(self.chain_id))
-        self._sync(f"{snapshots.root}/layers")
-        self.whole = True
 
-    @staticmethod
-    def _sync(path: str) -> None:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    def sync(self) -> bool:
+        """Bring the layer to the disk, if its files are few; else False."""
+        if self._form is None or not self._form.sync():
+            return False
+        with open(f"{self.path}/lowers", "rb", buffering=0) as lowers:
+            os.fdatasync(lowers.fileno())
+        os.fsync(self._file)
+        return True
 
-    def sync(self) -> None:
-        """Bring the files to the disk: a layer whose name lasts must not have lost its content."""
+    def sync_all(self) -> None:
+        """Bring all that the filesystem holds to the disk."""
         sync_filesystem(self._file)
+
+    def publish(self) -> None:
+        """Give the layer its place: what it holds is on the disk already, its name is not."""
+        made(f"{self.snapshots.root}/layers")
+        os.rename(self.path, self.snapshots.layer(self.chain_id))
+        self.whole = True
 
     def close(self) -> None:
         """Give the claim up; what was not published goes."""
@@ -118,10 +124,11 @@ def unpack(
     layers: Sequence[tuple[Descriptor, Digest]],
     *,
     parallel: Callable[..., Iterable[Any]],
+    ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None,
     progress: Any,
 ) -> Digest:
     """See Snapshots.unpack."""
-    with Unpacking(snapshots, layers) as work:
+    with Unpacking(snapshots, layers, ahead) as work:
         return work.finish(store, parallel=parallel, progress=progress)
 
 
@@ -131,13 +138,25 @@ class Unpacking:
     A layer may be `read` while its bytes come by on their way into the store; `finish` reads the others from there.
     """
 
-    def __init__(self, snapshots: Snapshots, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
-        """Waits for other processes that unpack the same layers."""
-        self._snapshots = snapshots
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        layers: Sequence[tuple[Descriptor, Digest]],
+        ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None = None,
+    ) -> None:
+        """Waits for other processes that unpack the same layers.
+
+        ahead: makes an iterator one of which another thread has the next items ready.
+        """
+        self._snapshots, self._ahead = snapshots, ahead
         self._chain = digests.chain_ids([diff_id for _, diff_id in layers])
         self._claims: list[tuple[Claim, Descriptor, Digest]] = []
         self._unread: dict[Digest, list[Claim]] = {}  # by the blob's digest; a layer may stand twice in an image
         self._stack = ExitStack()
+        self._turn = allocate_lock()  # of the thread that settles layers
+        self._settled = 0
+        self._below: list[str] = []  # directories of the layers that are settled and those below, top first
+        self._trees: dict[str, int] = {}  # each layer is mounted once, not for every layer above it
         if not self._chain or snapshots.has(self._chain[-1]):
             return
         try:
@@ -150,6 +169,10 @@ class Unpacking:
                 if not claim.whole:
                     self._claims.append((claim, descriptor, diff_id))
                     self._unread.setdefault(descriptor.digest, []).append(claim)
+            if self._claims:
+                self._below = _below(snapshots, self._claims[0][0].parent)
+                self._stack.callback(self._unmount)
+                _ = snapshots.driver  # chosen once, where the store has none yet, not by every thread
         except BaseException:
             self._stack.close()
             raise
@@ -167,9 +190,15 @@ class Unpacking:
     def read(self, digest: Digest, packed: Iterable[bytes]) -> None:
         """Unpack the layer from its blob's bytes. Raises Corrupt, InvalidInput, HostError."""
         claim = self._unread[digest].pop()
-        diff_id = next(each for other, _, each in self._claims if other is claim)
-        with Verified(decompressed(packed), diff_id) as tar:
-            claim.read(tar)
+        descriptor, diff_id = next((each, diff_id) for other, each, diff_id in self._claims if other is claim)
+        most = 2 * descriptor.size > sum(each.size for _, each, _ in self._claims)  # no other thread is busy for long
+        with ExitStack() as stack:
+            tar = decompressed(packed)
+            if self._ahead and most:
+                tar = stack.enter_context(closing(self._ahead(tar)))
+            with Verified(tar, diff_id) as verified:
+                claim.read(verified)
+        self._settle()
 
     def finish(self, store: Store, *, parallel: Callable[..., Iterable[Any]] = map, progress: Any = None) -> Digest:
         """Unpack what was not read from the store, and let all layers appear. Returns the chain ID of all."""
@@ -184,25 +213,36 @@ class Unpacking:
         for _done in parallel(one, unread):
             pass
         if self._claims:
-            self._publish()
+            self._settle()
+            publish([claim for claim, _, _ in self._claims])
             for descriptor in unread if progress else ():
                 progress.done(_key(descriptor), "Pull complete")
         return self._chain[-1] if self._chain else ""
 
-    def _publish(self) -> None:
-        snapshots, base = self._snapshots, self._claims[0][0].parent
-        below = snapshots._lowers(snapshots.layer(base), "the base") if base else []
-        trees: dict[str, int] = {}  # each layer is mounted once, not for every layer above it
-        try:
-            for claim, _, _ in self._claims:
-                claim.settle(below, trees)
-                below = [claim.fs, *below]
-        finally:
-            for tree in trees.values():
-                os.close(tree)
-        self._claims[-1][0].sync()
-        for claim, _, _ in self._claims:
-            claim.publish()
+    def _settle(self) -> None:
+        """Settle the layers that are read, as far as those below them are: while others still come."""
+        with self._turn:
+            while self._settled < len(self._claims):
+                claim = self._claims[self._settled][0]
+                if not claim.is_read:
+                    return
+                claim.settle(self._below, self._trees)
+                self._below = [claim.fs, *self._below]
+                self._settled += 1
+
+    def _unmount(self) -> None:
+        for tree in self._trees.values():
+            os.close(tree)
+
+
+def publish(claims: Sequence[Claim]) -> None:
+    """Let layers appear, base first, when all that they hold is on the disk."""
+    if len(claims) > FEW or not all(claim.sync() for claim in claims):
+        claims[-1].sync_all()
+    for claim in claims:
+        claim.publish()
+    with _opened(f"{claims[-1].snapshots.root}/layers") as layers:
+        os.fsync(layers)
 
 
 def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:
@@ -217,9 +257,8 @@ def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterabl
                 return claim.chain_id
         with Verified(chunks, diff_id) as tar:
             claim.read(tar)
-        claim.settle(snapshots._lowers(snapshots.layer(parent), f"layer {parent}") if parent else [])
-        claim.sync()
-        claim.publish()
+        claim.settle(_below(snapshots, parent))
+        publish([claim])
     return chain_id
 
 
@@ -231,11 +270,11 @@ def commit(snapshots: Snapshots, key: str, diff_id: Digest) -> Digest:
         if not claim.whole:
             if snapshots.copied(key):
                 claim.read(snapshots.changes(key))
-                claim.settle(snapshots._lowers(snapshots.layer(parent), "the layer below"))
+                claim.settle(_below(snapshots, parent))
             else:
                 os.rename(f"{snapshots._writable(key)}/fs", claim.fs)
-            claim.sync()
-            claim.publish()
+                claim.stand_on(_below(snapshots, parent))
+            publish([claim])
     finally:
         claim.close()
     snapshots.remove(key)
@@ -259,6 +298,21 @@ def _together(snapshots: Snapshots, lowers: list[str], trees: dict[str, int] | N
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=view)
         stack.callback(os.close, directory)
         yield directory
+
+
+@contextmanager
+def _opened(path: str) -> Generator[int]:
+    """A descriptor of a directory."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _below(snapshots: Snapshots, parent: Digest) -> list[str]:
+    """The directories of the layer `parent` and those below it, top first."""
+    return snapshots._lowers(snapshots.layer(parent), f"layer {parent}") if parent else []
 
 
 def _counted_on(snapshots: Snapshots, chain: Sequence[Digest], stack: ExitStack) -> None:
