@@ -4,7 +4,7 @@ import os
 
 import pytest
 from box import _stored, box
-from peers import Built, Serving, busybox, tar
+from peers import Built, Serving, busybox, run, tar
 from peers import inside as veloci
 
 __all__ = ["_stored", "box"]
@@ -25,6 +25,21 @@ def pushed(registry, tmp_path_factory):
     assert veloci("copy", "-q", "--dest-tls-verify=false", f"oci:{built.path}:v0", f"docker://{name}") is not None
     built.name = name
     return built
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """An ext4 file system of 24 MiB, on a loop device, as the place of the store."""
+    place = tmp_path / "small"
+    place.mkdir()
+    with (tmp_path / "image").open("wb") as file:
+        file.truncate(24 << 20)
+    run("mkfs.ext4", "-q", "-m", "0", tmp_path / "image")
+    run("mount", "-o", "loop", tmp_path / "image", place)
+    monkeypatch.setenv("VELOCI_ROOT", f"{place}/data")
+    monkeypatch.setenv("VELOCI_RUN", str(tmp_path / "run"))
+    yield place
+    run("umount", place)
 
 
 def big(name):

@@ -106,21 +106,6 @@ def test_everything_at_once_on_one_store(pushed, roots, tmp_path):
     assert veloci("image", "validate", other).endswith(": valid\n")
 
 
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    """An ext4 file system of 24 MiB, on a loop device, as the place of the store."""
-    place = tmp_path / "small"
-    place.mkdir()
-    with (tmp_path / "image").open("wb") as file:
-        file.truncate(24 << 20)
-    run("mkfs.ext4", "-q", "-m", "0", tmp_path / "image")
-    run("mount", "-o", "loop", tmp_path / "image", place)
-    monkeypatch.setenv("VELOCI_ROOT", f"{place}/data")
-    monkeypatch.setenv("VELOCI_RUN", str(tmp_path / "run"))
-    yield place
-    run("umount", place)
-
-
 def fill(path):
     """Write a file until not a byte more fits on its disk."""
     with path.open("wb", buffering=0) as file:

@@ -270,7 +270,7 @@ TARGETS = {
     applied: [LAYER, SPARSE],
     erofs: [LAYER, SPARSE],
     stream: [pack(LAYER) for pack in PACK] + [LAYER],
-    manifest: [MANIFEST],
+    manifest: [MANIFEST, b"\\\n  "],
     headers: [b'Bearer realm="https://a/t",service="b",scope="c:d:pull"', b'Basic realm="x"', b'</v2/a/tags/list?n=1&last=b>; rel="next"', b"bytes 0-1/2", b'299 - "old"', b"120", b'{"errors":[{"code":"DENIED","message":"no","detail":{}}]}'],
     registries: [b'unqualified-search-registries = ["a:1"]\n[[registry]]\nprefix = "*.b.c"\nlocation = "d:1/e"\ninsecure = true\nblocked = false\n[[registry.mirror]]\nlocation = "f"\n[aliases]\n"x" = "y/z"\n'],
     logins: [b'{"auths": {"reg:1": {"auth": "bWU6eA==", "identitytoken": "t"}}, "credHelpers": {}, "credsStore": ""}'],

@@ -162,7 +162,7 @@ def _joined(lines: Iterable[bytes]) -> Iterator[bytes]:
         if text.endswith(b"\\") and not text.endswith(b"\\\\"):
             whole += text[:-1] + b" "
             continue
-        if whole + text:
+        if (whole + text).strip():
             yield whole + text
         whole = b""
 
