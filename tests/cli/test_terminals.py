@@ -56,19 +56,20 @@ class Slow:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A registry with big:v0, and a slow way to it."""
+    """A registry with big:v0, a slow way to it, and one that nothing gets through before it is interrupted."""
     base = tmp_path_factory.mktemp("terminals")
-    with Serving(base / "registry") as (address, _process), Slow(address) as slow:
+    served = Serving(base / "registry")
+    with served as (address, _process), Slow(address) as slow, Slow(address, 100_000) as crawling:
         layers = [tar({"busybox": Path("/bin/busybox").read_bytes()}), tar({"big": os.urandom(SIZE)})]
         Built(base / "layout", layers)
         environment = {**os.environ, "VELOCI_ROOT": str(base / "data"), "VELOCI_RUN": str(base / "run")}
         veloci("copy", "-q", f"oci:{base}/layout:v0", f"docker://{address}/big:v0", env=environment)
-        yield address, slow
+        yield address, slow, crawling
 
 
-def command(verb, registry, roots):
-    """A `verb` that moves the big layer over the slow way."""
-    fast, slow = registry
+def command(verb, registry, roots, *, ends=True):
+    """A `verb` that moves the big layer over the slow way, or the one on which it does not come to its end."""
+    fast, slow = registry[0], registry[1 if ends else 2]
     if verb == "pull":
         return [*PROGRAM, "pull", f"{slow}/big:v0"]
     if verb == "push":
@@ -106,7 +107,7 @@ def test_bytes_and_rates_are_shown_on_one_line_each(verb, columns, registry, roo
 
 def test_the_terminal_is_as_before_after_an_interrupt(verb, registry, roots):
     started = "big:v0" if verb == "build" else "\x1b[?25l"
-    seen, status, whole = on_terminal(command(verb, registry, roots), interrupt=started)
+    seen, status, whole = on_terminal(command(verb, registry, roots, ends=False), interrupt=started)
     assert status == 130, seen.text
     assert seen.cursor
     assert whole
@@ -114,7 +115,9 @@ def test_the_terminal_is_as_before_after_an_interrupt(verb, registry, roots):
 
 
 def test_the_cursor_is_there_again_when_the_command_is_ended(verb, registry, roots):
-    seen, status, _ = on_terminal(command(verb, registry, roots), interrupt="\x1b[?25l", number=signal.SIGTERM)
+    seen, status, _ = on_terminal(
+        command(verb, registry, roots, ends=False), interrupt="\x1b[?25l", number=signal.SIGTERM
+    )
     assert status == -signal.SIGTERM, seen.text
     assert seen.cursor
 
