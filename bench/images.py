@@ -1,10 +1,12 @@
-"""Images through every place: veloci beside umoci, skopeo and podman, in one run; medians, ratios, peak memory.
+"""Images through every place: veloci beside umoci, skopeo, podman and docker, in one run; medians, ratios, peak memory.
 
     ROUNDS=5 .venv/bin/python bench/images.py [ROW…]
 
 The image has three layers: Debian, a Java runtime, Python with numpy and a compiler (by mmdebstrap, kept below CACHE);
 with MB=300 three of so many megabytes of this machine's own files instead. The tools take turns, so that what else the
-machine does meets all of them; what a row needs is made anew before each turn, and not counted.
+machine does meets all of them; what a row needs is made anew before each turn, not counted, and brought to the disk:
+podman and docker leave that to the kernel, and what is not there yet would be removed in no time. docker is a dockerd
+of this run's own, without a network.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import peers
-from peers import Built, Serving
+from peers import Built, Dockerd, Serving
 
 from veloci.layer.compare import compare
 from veloci.layer.diff import tree
@@ -135,6 +137,7 @@ class Bench:
         self.many = Built(work / "many", small_layers())
         subprocess.run([VELOCI, "copy", "-q", self.layout, f"docker-archive:{work}/a.tar:a:v0"], check=True)
         self.podman = ["podman", "--root", work / "p", "--runroot", work / "q", "--cgroup-manager", "cgroupfs"]
+        self.docker = []  # its words, while there is a dockerd
 
     @property
     def layout(self):
@@ -152,6 +155,7 @@ class Bench:
         for _ in range(ROUNDS):
             for tool, command in commands.items():
                 before(tool)
+                os.sync()
                 taken[tool].append(timed(command()))
                 for path in self.work.glob("n*"):
                     shutil.rmtree(path, ignore_errors=True)
@@ -220,37 +224,42 @@ class Bench:
             lambda tool: places.update({tool: there()}),
         )
 
+    def pulling(self, registry):
+        """What pulls an image, for each tool."""
+        ours = {"veloci": "erofs", "veloci overlay": "overlay"}
+        podman, docker = [*self.podman, "pull", "-q", "--tls-verify=false"], [*self.docker, "pull", "-q"]
+        words = {tool: [VELOCI, f"--snapshotter={kept}", "pull", "-q"] for tool, kept in ours.items()}
+        words |= {"podman": podman, "docker": docker}
+        return {tool: lambda what, each=each: [*each, f"{registry}/{what}:v0"] for tool, each in words.items()}
+
+    def emptied(self, tool):
+        """Remove every image that the tool has."""
+        if tool.startswith("veloci"):
+            shutil.rmtree(self.work / "data", ignore_errors=True)
+        else:
+            every = {"podman": [*self.podman, "rmi", "-af"], "docker": [*self.docker, "image", "prune", "-af"]}
+            subprocess.run(every[tool], check=True, capture_output=True)
+
     def pull(self, registry, name="pull, ready to run", image="image", start=None):
         """From a registry, ready to run: with layers kept as they are, and unpacked. start: an image that is there."""
 
         def prepared(tool):
-            if tool.startswith("veloci"):
-                shutil.rmtree(self.work / "data", ignore_errors=True)
-            else:
-                subprocess.run([*self.podman, "rmi", "-af"], check=True, capture_output=True)
+            self.emptied(tool)
             if start:
                 subprocess.run(pulls[tool](start), check=True, capture_output=True)
 
-        pulls = {
-            "veloci": lambda what: [VELOCI, "--snapshotter=erofs", "pull", "-q", f"{registry}/{what}:v0"],
-            "veloci overlay": lambda what: [VELOCI, "--snapshotter=overlay", "pull", "-q", f"{registry}/{what}:v0"],
-            "podman": lambda what: [*self.podman, "pull", "-q", "--tls-verify=false", f"{registry}/{what}:v0"],
-        }
+        pulls = self.pulling(registry)
         self.compared(name, {tool: lambda words=words: words(image) for tool, words in pulls.items()}, prepared)
 
     def remove(self, registry):
         """The image, unpacked, to nothing."""
-        name = f"{registry}/image:v0"
-        kept = {"veloci": "erofs", "veloci overlay": "overlay"}
-
-        def pulled(tool):
-            words = [*self.podman, "pull", "-q", "--tls-verify=false", name]
-            if tool in kept:
-                words = [VELOCI, f"--snapshotter={kept[tool]}", "pull", "-q", name]
-            subprocess.run(words, check=True, capture_output=True)
-
-        commands = {tool: lambda: [VELOCI, "rmi", name] for tool in kept}
-        self.compared("rmi", {**commands, "podman": lambda: [*self.podman, "rmi", name]}, pulled)
+        name, pulls = f"{registry}/image:v0", self.pulling(registry)
+        programs = {"podman": self.podman, "docker": self.docker}
+        self.compared(
+            "rmi",
+            {tool: lambda tool=tool: [*programs.get(tool, [VELOCI]), "rmi", name] for tool in pulls},
+            lambda tool: subprocess.run(pulls[tool]("image"), check=True, capture_output=True),
+        )
 
     def push(self, registry):
         """To a registry that has its blobs under another name."""
@@ -290,6 +299,7 @@ def registry_rows(bench, wanted):
     """What needs registries."""
     with contextlib.ExitStack() as stack:
         one, two = (stack.enter_context(Serving(bench.work / name))[0] for name in ("one", "two"))
+        bench.docker = stack.enter_context(Dockerd(bench.work / "docker"))
         for name in ("image", "more", "many"):
             built = f"oci:{getattr(bench, name).path}:v0"
             subprocess.run([VELOCI, "copy", "-q", built, f"docker://{one}/{name}:v0"], check=True)
