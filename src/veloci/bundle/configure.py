@@ -159,7 +159,9 @@ def _mounts(options: Options) -> list[Json]:
     if options.privileged:
         for mount in usual[5:]:
             mount["options"].remove("ro")
-    if options.namespaces.get("network") == "host":  # a new sysfs belongs to a new network namespace
+    network = options.namespaces.get("network", "")
+    foreign = options.uid_mappings and network and not options.namespaces.get("user")
+    if network == "host" or foreign:  # a new sysfs belongs to a network namespace of this user namespace
         bind = ["rbind", "nosuid", "noexec", "nodev", *([] if options.privileged else ["ro"])]
         usual[5] = {"destination": "/sys", "type": "bind", "source": "/sys", "options": bind}
     replaced = {mount["destination"].rstrip("/") for mount in options.mounts}
@@ -175,11 +177,13 @@ def _mounts(options: Options) -> list[Json]:
 
 def _linux(options: Options, id: str) -> Json:
     namespaces = []
-    for kind in (*defaults.NAMESPACES, "cgroup"):
+    for kind in (*defaults.NAMESPACES, "cgroup", *(["user"] if options.uid_mappings else [])):
         chosen = options.namespaces.get(kind, "")
         if chosen != "host":
             namespaces.append({"type": kind, **({"path": chosen} if chosen else {})})
     linux: Json = {"namespaces": namespaces, "resources": resources(options)}
+    if options.uid_mappings:
+        linux |= {"uidMappings": list(options.uid_mappings), "gidMappings": list(options.gid_mappings)}
     if id:
         linux["cgroupsPath"] = f"{options.cgroup_parent.rstrip('/')}/veloci-{id}"
     if options.devices:
@@ -188,7 +192,7 @@ def _linux(options: Options, id: str) -> Json:
     if not options.namespaces.get("network"):
         sysctls = {
             "net.ipv4.ip_unprivileged_port_start": "0",
-            "net.ipv4.ping_group_range": "0 2147483647",
+            "net.ipv4.ping_group_range": f"0 {_last_group(options)}",
             **sysctls,
         }
     if sysctls:
@@ -207,6 +211,11 @@ def _linux(options: Options, id: str) -> Json:
             if filtered := translated(options.seccomp, _granted(options)):
                 linux["seccomp"] = filtered
     return linux
+
+
+def _last_group(options: Options) -> int:
+    """The last of the groups from 0 on that there are in its user namespace."""
+    return next((each["size"] - 1 for each in options.gid_mappings if each["containerID"] == 0), 2**31 - 1)
 
 
 def resources(options: Options) -> Json:

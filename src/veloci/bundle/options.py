@@ -55,6 +55,8 @@ class Options(Document):
     blkio_weight: int | None = None
     throttles: dict[str, Json] = {}  # of linux.resources.blockIO: throttleReadBpsDevice -> [{major, minor, rate}]
     namespaces: dict[str, str] = {}  # "network": "host" or a path, "pid": …; the others are new
+    uid_mappings: tuple[Json, ...] = ()  # of linux.uidMappings; its user namespace is new unless `namespaces` has one
+    gid_mappings: tuple[Json, ...] = ()
     sysctls: dict[str, str] = {}
     annotations: dict[str, str] = {}
     cgroup_parent: str = ""

@@ -96,7 +96,7 @@ def labels(wanted: RunOptions) -> dict[str, str]:
 def joined(wanted: RunOptions) -> dict[str, str]:
     """Namespaces of other containers that it joins: kind -> the word for the container."""
     found = {}
-    for kind, text in (("network", wanted.network), ("pid", wanted.pid), ("ipc", wanted.ipc)):
+    for kind, text in (("network", wanted.network), ("pid", wanted.pid), ("ipc", wanted.ipc), ("user", wanted.userns)):
         if text.startswith("container:"):
             found[kind] = text.removeprefix("container:")
     return found
@@ -350,8 +350,6 @@ def _namespaces(wanted: RunOptions) -> dict[str, str]:
         elif text not in known and not (kind in ("pid", "ipc") and text.removeprefix("container:") not in ("", text)):
             flag = f"--{'cgroupns' if kind == 'cgroup' else kind}"
             raise InvalidInput(f"{text!r} names no namespace", where=flag, hint=" ".join(filter(None, known)))
-    if wanted.userns not in ("", "host"):
-        raise Unsupported(f"no user namespace {wanted.userns!r}", where="--userns", hint="host")
     if wanted.network == "host":
         found["network"] = "host"
     elif wanted.network.startswith("ns:"):

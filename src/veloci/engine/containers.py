@@ -91,11 +91,11 @@ class Containers:
                 self.orphan(id).clean()
             lease = self._lease(record)
             host_files.write(record, lease, data)
-            root = self._engine.snapshots.mount(id)
-            if attach:
-                pair = session.pair()
             with open(f"{data}/bundle/config.json", "rb") as file:
                 config = loads(file.read())
+            root = self._root(id, config)
+            if attach:
+                pair = session.pair()
             task = Task(
                 id=id,
                 data=data,
@@ -128,6 +128,18 @@ class Containers:
             if root >= 0:
                 os.close(root)
         return pair[0] if pair else None
+
+    def _root(self, id: str, config: dict[str, Any]) -> int:
+        """A descriptor of its root file system's mount, whose files belong to the users of its user namespace."""
+        if not config["linux"].get("uidMappings"):
+            return self._engine.snapshots.mount(id)
+        from veloci.engine.users import namespace
+
+        users = namespace(config["linux"])
+        try:
+            return self._engine.snapshots.mount(id, users)
+        finally:
+            os.close(users)
 
     def _spawn(self, task: Task, root: int, lock: int, pair: tuple[socket, socket] | None) -> None:
         if self._engine.forks:

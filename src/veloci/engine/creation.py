@@ -11,6 +11,7 @@ from veloci.engine import asked
 from veloci.engine.description import asked_config
 from veloci.engine.mount_points import Wanted
 from veloci.engine.record import Record
+from veloci.engine.users import Choice, Users
 from veloci.errors import Conflict, Denied, InvalidInput, NotFound, VelociError
 from veloci.monitor.policy import Restart
 from veloci.monitor.state import LIVE
@@ -55,6 +56,7 @@ class Creation:
         self.hosts = tuple(":".join(values.host(text)) for text in wanted.add_host)
         self.labels = asked.labels(wanted)
         self.mounts = Wanted(wanted)
+        self.users = Users.asked(wanted)
         self.joined = {kind: self.records.find(word) for kind, word in asked.joined(wanted).items()}
         if "ipc" in self.joined:
             self._shareable(self.joined["ipc"])
@@ -91,10 +93,11 @@ class Creation:
             root = snapshots.mount(id)
             try:
                 self._mounts(id, found, root)
-                config = self._config(id, found, points, root)
+                with Choice(self._engine, self.users or Users()) as mappings:
+                    config = self._config(id, found, points, root, mappings)
+                    self._write(id, config)
             finally:
                 os.close(root)
-            self._write(id, config)
             self.records.save(self._record(id, name, chain_id, found, points, config))
         except BaseException:
             self.records.forget(id, name, lambda: snapshots.remove(id))
@@ -127,19 +130,35 @@ class Creation:
                 volumes = self._engine.volumes
                 volumes.fill(volumes.get(point.name), root, point.destination)
 
-    def _config(self, id: str, found: Image, points: Iterable[Point], root: int) -> dict[str, Any]:
+    def _config(
+        self,
+        id: str,
+        found: Image,
+        points: Iterable[Point],
+        root: int,
+        mappings: tuple[tuple[dict[str, Any], ...], ...],
+    ) -> dict[str, Any]:
         options, data = self.options, self.records.data(id)
         shared = self.joined.get("network")
         files = [_file(self.records.data(shared) if shared else data, name) for name in _HOST_FILES]
         if options.init:
             files.append(self._init(data, options.init))
         paths = dict.fromkeys(self.joined, "/proc/self/ns/…")  # the monitor knows them when it starts the container
+        if self.users:
+            files = [_owned(file) for file in files]
         if "ipc" in self.joined:
             files.append(_shared_memory(data))
         if shared and not options.hostname:
             options = options.replace(hostname=self.records.load(shared).hostname)
+        mounts = (
+            _owned(point.configured()) if self.users and point.type == "volume" else point.configured()
+            for point in points
+        )
         options = options.replace(
-            mounts=(*files, *(point.configured() for point in points)), namespaces={**options.namespaces, **paths}
+            mounts=(*files, *mounts),
+            namespaces={**options.namespaces, **paths},
+            uid_mappings=mappings[0],
+            gid_mappings=mappings[1],
         )
         passwd, group = read_account_file(root, "passwd"), read_account_file(root, "group")
         config = configure(found.config, options, id=id, passwd=passwd, group=group)
@@ -255,7 +274,7 @@ def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
         "IpcMode": wanted.ipc or "private",
         "PidMode": wanted.pid,
         "UTSMode": wanted.uts,
-        "UsernsMode": wanted.userns,
+        "UsernsMode": wanted.userns or ("private" if Users.asked(wanted) else ""),
         "CgroupnsMode": wanted.cgroupns or "private",
         "CgroupParent": wanted.cgroup_parent,
         "SecurityOpt": list(wanted.security_opt) or None,
@@ -295,6 +314,11 @@ def asked_for(wanted: RunOptions, options: Options) -> dict[str, Any]:
 
 def _file(data: str, name: str) -> dict[str, Any]:
     return {"destination": f"/etc/{name}", "type": "bind", "source": f"{data}/{name}", "options": ["rbind", "rprivate"]}
+
+
+def _owned(mount: dict[str, Any]) -> dict[str, Any]:
+    """A mount of ours whose files belong to the users of the container's user namespace."""
+    return {**mount, "options": [*mount["options"], "idmap"]}
 
 
 def _shared_memory(data: str) -> dict[str, Any]:

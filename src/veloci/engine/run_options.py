@@ -53,7 +53,11 @@ class RunOptions(Document):
     --pid NAMESPACE            host or container:NAME
     --ipc NAMESPACE            private, shareable, none (no /dev/shm), host or container:NAME
     --uts NAMESPACE            host
-    --userns NAMESPACE         host
+    --userns NAMESPACE         host, private (its users are others on the host), auto, auto:size=N or container:NAME
+    --uidmap INSIDE:HOST:SIZE  which users of the host its users are; may be repeated
+    --gidmap INSIDE:HOST:SIZE  the same of groups; one of the two stands for both
+    --subuidname NAME          the users that /etc/subuid gives to NAME
+    --subgidname NAME          the groups that /etc/subgid gives to NAME
     --cgroupns NAMESPACE       private or host
     --cgroup-parent PATH       the cgroup above its own
     -m, --memory SIZE          at most this much memory (512m, 2g)
@@ -139,6 +143,10 @@ class RunOptions(Document):
     ipc: str = ""
     uts: str = ""
     userns: str = ""
+    uidmap: tuple[str, ...] = ()
+    gidmap: tuple[str, ...] = ()
+    subuidname: str = ""
+    subgidname: str = ""
     cgroupns: str = ""
     cgroup_parent: str = ""
     memory: str = ""

@@ -78,25 +78,12 @@ def _namespace(config: Config, mount: Mount, at: str) -> int:
 
 
 def _mapped(users: tuple[IdMap, ...], groups: tuple[IdMap, ...], at: str) -> int:
-    """A descriptor of a new user namespace with this mapping, which a process lives in for a moment."""
-    ours, theirs = os.pipe()
-    pid = p.clone(p.CLONE_NEWUSER)
-    if pid == 0:
-        os.close(theirs)
-        os.read(ours, 1)  # the end of the file
-        os._exit(0)
+    """A descriptor of a new user namespace with this mapping."""
     try:
-        for name, entries in (("uid", users), ("gid", groups)):
-            try:
-                with open(f"/proc/{pid}/{name}_map", "w") as file:
-                    file.write(text(entries))
-            except OSError as error:
-                raise HostError("map users", error, where=f"config.json: {at}.{name}Mappings") from error
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(theirs)
-        os.close(ours)
-        os.waitpid(pid, 0)
+        return p.user_namespace(text(users), text(groups))
+    except OSError as error:
+        where = f"config.json: {at}.{str(error.filename).partition('_')[0]}Mappings"
+        raise HostError("map users", error, where=where) from error
 
 
 def text(entries: tuple[IdMap, ...]) -> str:

@@ -30,24 +30,27 @@ LONGEST = 255  # bytes of one value of fsconfig(2)
 PAGE = 4095  # bytes of all options of mount(2)
 
 
-def mounted(lowers: Sequence[str], upper: str = "", work: str = "", trees: dict[str, int] | None = None) -> int:
+def mounted(
+    lowers: Sequence[str], upper: str = "", work: str = "", trees: dict[str, int] | None = None, owners: int = -1
+) -> int:
     """A descriptor of a detached overlay of the directories `lowers`, top first; closing it unmounts it.
 
     upper, work: where what is written goes; without them the mount is read-only. trees: mounts of layers
-    kept as their tar, by directory, which stay open; gets those that are made here. Raises HostError.
+    kept as their tar, by directory, which stay open; gets those that are made here. owners: a user namespace, whose
+    mapping says whose the files are; it has the caller too. Raises HostError.
     """
     try:
         try:
-            return _new(lowers, upper, work, trees)
+            return _new(lowers, upper, work, trees, owners)
         except OSError as error:
-            if error.errno != EINVAL:
+            if error.errno != EINVAL or owners >= 0:
                 raise
             return classic(lowers, upper, work)
     except OSError as error:
         raise HostError(f"mount {len(lowers)} layers", error, hint=_hint(error)) from error
 
 
-def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | None) -> int:
+def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | None, owners: int) -> int:
     opened: list[int] = []
     context = mount.fsopen("overlay")
     try:
@@ -59,11 +62,22 @@ def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | N
                     opened.append(tree)
                 else:
                     trees[path] = tree
+                if owners >= 0:
+                    mount.mount_setattr(tree, set=mount.MOUNT_ATTR_IDMAP, user_namespace=owners)
                 mount.fsconfig_fd(context, "lowerdir+", tree)
                 devices += 1
+            elif owners >= 0:
+                opened.append(owned(path, owners))
+                mount.fsconfig_fd(context, "lowerdir+", opened[-1])
             else:
                 mount.fsconfig(context, "lowerdir+", _short(path, opened))
-        if upper:
+        if upper and owners >= 0:
+            opened.append(owned(os.path.dirname(upper), owners))  # one mount, as overlayfs wants it
+            for key, path in (("upperdir", upper), ("workdir", work)):
+                name = os.path.basename(path)
+                opened.append(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=opened[-1 if key == "upperdir" else -2]))
+                mount.fsconfig_fd(context, key, opened[-1])
+        elif upper:
             mount.fsconfig(context, "upperdir", _short(upper, opened))
             mount.fsconfig(context, "workdir", _short(work, opened))
         for key, value in OPTIONS.items():
@@ -77,6 +91,20 @@ def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | N
         os.close(context)
         for file in opened:
             os.close(file)
+
+
+def owned(path: str, owners: int) -> int:
+    """A descriptor of a detached mount of the directory `path`, whose files belong to whom the mapping says.
+
+    Raises OSError; EINVAL where the file system cannot do that.
+    """
+    tree = mount.open_tree(mount.AT_FDCWD, path)
+    try:
+        mount.mount_setattr(tree, set=mount.MOUNT_ATTR_IDMAP, user_namespace=owners)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
 
 
 def index_of(path: str) -> str:
