@@ -57,6 +57,15 @@ def test_the_environment_is_the_image_s_then_the_user_s():
     assert env == ["PATH=/bin", "HOSTNAME=0123456789ab", "HOME=/tmp", "A=3", "B=2"]
 
 
+def test_an_images_labels_and_volumes_say_nothing_to_the_runtime():
+    """Nor to systemd, to hooks or to podman, which take orders from annotations (CVE-2024-3154, 2026-53488)."""
+    labels = {"org.systemd.property.ExecStart": "'x'", "run.oci.hooks.stderr": "/etc/x", "io.podman.annotations.x": "y"}
+    plain, hostile = made(), made(labels=labels)
+    assert hostile == plain
+    assert "annotations" not in hostile
+    assert "hooks" not in hostile
+
+
 def test_an_image_cannot_take_a_variable_from_the_host():
     with pytest.raises(InvalidInput, match="the image's environment has 'AWS_SECRET', which is not KEY=VALUE"):
         made(env=("AWS_SECRET",))

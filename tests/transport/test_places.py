@@ -524,3 +524,22 @@ def test_a_killed_pull_goes_on_where_it_stopped(built, roots, tmp_path):
     blob = tmp_path / "data/content/blobs/sha256" / digest(big.layers[0])[7:]
     assert blob.read_bytes() == big.layers[0]
     assert not partial.exists()
+
+
+def test_no_address_that_a_layer_names_is_asked(places, tmp_path):
+    """Where a foreign layer is said to be is somebody's guess: it is passed over, as by docker, and stays as it is."""
+    with Scripted(lambda request: request.reply(200, b"")) as server:
+        built = Built(tmp_path / "layout")
+        built.document["layers"][0] |= {
+            "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "urls": [f"http://{server.address}/layer"],
+        }
+        built.manifest = json.dumps(built.document).encode()
+        built.write([(built.manifest, built.document["mediaType"], "v0")])
+        (tmp_path / "layout/blobs/sha256" / digest(built.layers[0])[7:]).unlink()
+        to = tmp_path / "to"
+        assert copy(places.source(f"oci:{built.path}:v0"), places.destination(f"oci:{to}:v0")).digest == digest(
+            built.manifest
+        )
+        assert not server.seen
+    assert not (to / "blobs/sha256" / digest(built.layers[0])[7:]).exists()
