@@ -146,9 +146,14 @@ def test_a_paused_container_is_not_asked_and_a_restarted_one_starts_anew(box):
     )
     box.until("it", "{{.State.Health.Status}}", "healthy")
     box.ok("pause", "it")
-    before = health(box)["Log"]
-    time.sleep(0.4)
-    assert health(box)["Log"] == before
+    before = []
+
+    def still():  # once what was being asked at that time has been written down
+        before[:] = health(box)["Log"]
+        time.sleep(0.4)
+        return health(box)["Log"] == before
+
+    until(still)
     assert box.show("it", "{{.State.Health.Status}}") == "healthy"
     box.ok("unpause", "it")
     until(lambda: health(box)["Log"] != before)

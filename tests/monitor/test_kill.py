@@ -16,6 +16,8 @@ pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox", "nft"
 def orphan(box, *words, name="it", network="none", command=("sleep", "60")):
     """A running container whose monitor has been killed: its ID."""
     id = box.started("--name", name, *words, "bb", *command, network=network)
+    if "echo up" in command[-1]:
+        until(lambda: box.ok("logs", name))
     killed(box.monitor(name))
     return id
 

@@ -24,9 +24,9 @@ def test_on_failure_starts_it_again_so_often_with_longer_pauses(box):
     box.started("--name", "it", "--restart", "on-failure:3", *FAILS)
     box.until("it", STATE, "exited 3 3")
     first, second, third, fourth = starts(box, "it")
-    assert 0.1 <= second - first < 1
-    assert 0.2 <= third - second < 1
-    assert 0.4 <= fourth - third < 1.2
+    assert second - first >= 0.1
+    assert third - second >= 0.2
+    assert fourth - third >= 0.4
 
 
 def test_on_failure_leaves_alone_what_succeeds(box):
@@ -55,7 +55,7 @@ def test_one_that_waits_to_be_started_is_restarting_and_shows_how_it_ended(box):
         "{{.State.Status}} {{.State.Restarting}} {{.State.Running}} {{.State.Pid}} {{.State.ExitCode}}",
         "restarting true true 0 3",
     )
-    assert box.ok("ps", "--format", "{{.Status}}").startswith("Restarting (3) Less than a second ago")
+    until(lambda: box.ok("ps", "--format", "{{.Status}}").startswith("Restarting (3) "))
 
 
 @pytest.mark.parametrize("verb", ["stop", "kill"])
