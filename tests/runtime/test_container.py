@@ -88,7 +88,7 @@ def test_limits_are_set_and_updated(runtime):
         (lambda c: c["process"]["user"].update(uid=2**32), "config.json: $.process.user.uid: 4294967296 is not between 0 and 4294967294"),
         (lambda c: c["linux"].update(namespaces={}), "config.json: $.linux.namespaces: expected an array, got {}"),
         (lambda c: c["linux"].update(cgroupsPath="/../x"), "config.json: $.linux.cgroupsPath: '/../x' is not a path below the hierarchy"),
-        (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "config.json: $.linux.intelRdt: intelRdt is not supported"),
+        (lambda c: c["linux"].update(intelRdt={"closID": "x"}), "config.json: $.linux.intelRdt: intelRdt is specified in config, but Intel RDT is not enabled: no resctrl file system is mounted"),
     ],
 )  # fmt: skip
 def test_a_failure_names_its_place_and_leaves_nothing(runtime, change, message):

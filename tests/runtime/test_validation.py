@@ -211,7 +211,14 @@ CASES = [
     (lambda c: c["linux"]["resources"]["devices"][0].update(access="x"), "$.linux.resources.devices[0].access: expected letters of rwm, got 'x'"),
     (lambda c: c["linux"]["resources"]["devices"][0].update(type="x"), "$.linux.resources.devices[0].type: expected one of a, b, c, got 'x'"),
     (lambda c: c.update(annotations={"": "x"}), "$.annotations: a key must not be empty"),
-    (lambda c: c["linux"].update(mountLabel="x"), "$.linux.mountLabel: mountLabel is not supported"),
+    (lambda c: c["linux"].update(intelRdt={"closID": ".."}), "$.linux.intelRdt.closID: invalid intelRdt.ClosID '..'"),
+    (lambda c: c["linux"].update(intelRdt={"closID": "a/b"}), "$.linux.intelRdt.closID: invalid intelRdt.ClosID 'a/b'"),
+    (lambda c: c["linux"].update(intelRdt={"closID": "info"}), "$.linux.intelRdt.closID: invalid intelRdt.ClosID 'info'"),
+    (lambda c: c["linux"].update(intelRdt={"memBwSchema": "L3:0=f"}), "$.linux.intelRdt.memBwSchema: must start with MB:"),
+    (
+        lambda c: c["linux"].update(intelRdt={"schemata": ["L3:0=f\nMB:0=20"]}),
+        "$.linux.intelRdt.schemata[0]: must not contain a newline",
+    ),
 ]  # fmt: skip
 
 

@@ -286,6 +286,10 @@ class Container:
         group.kill()
         _reap(self.saved.pid)
         group.remove()
+        if self.saved.own_classes:
+            from veloci.runtime import rdt
+
+            rdt.remove(self.saved.own_classes)
         state = self._hook_state("stopped") if hooks and hooks.poststop and self.saved.pid else b""
         self.directory.remove()
         if state and hooks:

@@ -75,6 +75,7 @@ def enter(
         steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
         plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
         entering = _Entering(process, _group(container, cgroup), lambda pid: _listener(pid, container, profile))
+        entering.classes = container.saved.classes
         return entering.launch(plan, child, descriptor, bits, preserve)
     finally:
         posix.close(descriptor)
@@ -92,6 +93,7 @@ class _Entering:
 
     def __init__(self, process: Process, group: Group, listener: Callable[[int], None]) -> None:
         self.process, self.group, self.listener = process, group, listener
+        self.classes: tuple[str, ...] = ()  # of resctrl
         self.joins = False  # by itself, the groups of version 1
 
     def launch(self, plan: Plan, child: Child, container: int, bits: int, preserve: int) -> int:
@@ -122,6 +124,10 @@ class _Entering:
         self.group.add(pid, [name for name in self.group.places if not (self.joins if name else born)])
         if affinity and affinity.final:
             _pin(pid, affinity.final, "final")
+        if self.classes:
+            from veloci.runtime import rdt
+
+            rdt.enter(self.classes, pid)
         if process.oom_score_adj is not None:
             with open(f"/proc/{pid}/oom_score_adj", "w") as file:
                 file.write(str(process.oom_score_adj))

@@ -20,6 +20,7 @@ def features() -> dict[str, Any]:
         "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"]),
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
         "linux": {
             "namespaces": sorted(CLONE),
             "capabilities": list(caps.NAMES),
@@ -34,7 +35,7 @@ def features() -> dict[str, Any]:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": {"modes": list(MEMORY_MODES), "flags": list(MEMORY_FLAGS)},
             "netDevices": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},

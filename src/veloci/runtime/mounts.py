@@ -49,6 +49,7 @@ PROPAGATION = {
 _SUPERBLOCK = ("sync", "dirsync", "mand", "lazytime")  # the VFS takes these for any filesystem
 _DEFAULTS = ("defaults", "acl", "async", "nomand", "nolazytime", "loud", "silent", "noiversion", "nodirsync")
 _MAPPED = {"idmap", "ridmap"}
+_UNLABELLED = ("proc", "sysfs", "cgroup", "cgroup2")  # whose files the kernel labels itself
 OPTIONS = sorted({*_ATTRIBUTES, *(f"r{name}" for name in _ATTRIBUTES), *PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})
 
 
@@ -85,10 +86,11 @@ class _Options:
 
 
 def compile(
-    mounts: tuple[Mount, ...], cgroups: Mapping[str, str], bundle: str, *, cgroup_namespace: bool
+    mounts: tuple[Mount, ...], cgroups: Mapping[str, str], bundle: str, *, cgroup_namespace: bool, label: str = ""
 ) -> list[Step]:
     """The steps of all mounts. cgroups: the container's groups, controllers -> directory.
 
+    label: the SELinux context of file systems that are made for it; what is bound keeps its own.
     Raises InvalidInput, Unsupported.
     """
     steps: list[Step] = []
@@ -108,6 +110,12 @@ def compile(
             raise InvalidInput("needs a type, or the option bind", where=where)
         else:
             steps.append(_filesystem(mount, options, at))
+    if label:
+        for doing, _, arguments in steps:
+            if doing == "filesystem" and arguments["kind"] not in _UNLABELLED:
+                given = arguments["options"]
+                assert isinstance(given, list)
+                arguments["options"] = [*given, ("context", label)]
     return steps
 
 

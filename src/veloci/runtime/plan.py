@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from veloci.errors import InvalidInput, Unsupported
 from veloci.kernel import process as p
+from veloci.kernel.cgroupfs import exists
 from veloci.runtime import identity, mounts
 
 TYPE_CHECKING = False
@@ -143,7 +144,8 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
         grouped += joining
     if namespaced:
         grouped.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
-    mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced)
+    label = _mount_label(linux)
+    mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced, label=label)
     kinds = [mount.type for mount in config.mounts]
     first = f"$.mounts[{kinds.index('cgroup')}]" if "cgroup" in kinds else ""
     index = next((index for index, (_, at, _) in enumerate(mounted) if at == first), len(mounted))
@@ -193,12 +195,10 @@ def _check(config: Config) -> None:
         from veloci.runtime.cgroup import devices
 
         devices.check(linux.resources)
-    for value, place in (
-        (linux.intel_rdt, "linux.intelRdt"),
-        (linux.mount_label, "linux.mountLabel"),
-    ):
-        if value:
-            raise Unsupported(f"{place.rpartition('.')[2]} is not supported", where=f"{where}: $.{place}")
+    if linux.intel_rdt:
+        from veloci.runtime import rdt
+
+        rdt.check(linux.intel_rdt)
 
 
 def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
@@ -277,8 +277,16 @@ def _hidden(config: Config) -> list[Step]:
         for index, path in enumerate(paths):
             if not path.startswith("/"):
                 raise InvalidInput(f"{path!r} is not an absolute path", where=f"config.json: $.linux.{place}[{index}]")
-            steps.append((name, f"$.linux.{place}[{index}]", {"path": path}))
+            arguments: dict[str, object] = {"path": path}
+            if name == "mask" and (label := _mount_label(linux)):
+                arguments["label"] = label
+            steps.append((name, f"$.linux.{place}[{index}]", arguments))
     return steps
+
+
+def _mount_label(linux: Linux) -> str:
+    """The SELinux context of what is mounted for the container; "" where SELinux is off, as in runC's library."""
+    return linux.mount_label if linux.mount_label and exists("/sys/fs/selinux/enforce") else ""
 
 
 def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:

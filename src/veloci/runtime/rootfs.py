@@ -298,15 +298,18 @@ def terminal(child: Child, rows: int, columns: int) -> None:
     os.close(ptmx)
 
 
-def mask(child: Child, path: str) -> None:
-    """Hide a file behind the null device, a directory behind an empty one. What is not there needs no hiding."""
+def mask(child: Child, path: str, label: str = "") -> None:
+    """Hide a file behind the null device, a directory behind an empty one. What is not there needs no hiding.
+
+    label: the SELinux context of the empty one.
+    """
     place = _there(child, path)
     if place < 0:
         return
     if not S_ISDIR(os.fstat(place).st_mode):
         tree = m.open_tree(child.null)
     elif child.empty < 0:
-        child.empty = _empty()
+        child.empty = _empty(label)
         _attach(child.empty, place, ())  # before Linux 6.15 only what is attached can be cloned
         return
     else:
@@ -325,11 +328,13 @@ def _there(child: Child, path: str) -> int:
         raise
 
 
-def _empty() -> int:
+def _empty(label: str) -> int:
     context = m.fsopen("tmpfs")
     try:
         m.fsconfig(context, "nr_inodes", "2")
         m.fsconfig(context, "size", "4k")
+        if label:
+            m.fsconfig(context, "context", label)
         m.fscreate(context)
         return m.fsmount(context, m.MOUNT_ATTR_RDONLY)
     finally:

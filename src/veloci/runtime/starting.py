@@ -72,6 +72,7 @@ def prepare(
     assert config.root is not None
     if config.process.terminal and not console:
         raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
+    classes, own = _classes(config, id)
     saved = Saved(
         oci_version=VERSION,
         id=id,
@@ -82,8 +83,20 @@ def prepare(
         cgroups=groups,
         scope=scope,
         annotations=config.annotations,
+        classes=classes,
+        own_classes=own,
     )
     return plan, config, raw, saved
+
+
+def _classes(config: Config, id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The directories of resctrl that the container is to be in, and those of them that are its own."""
+    if config.linux.intel_rdt is None:
+        return (), ()
+    from veloci.runtime import rdt
+
+    planned = rdt.Planned(config.linux.intel_rdt, id, rdt.mounted())
+    return tuple(planned.tasks), tuple(planned.own)
 
 
 def _read_config(bundle: str) -> bytes:
@@ -252,6 +265,10 @@ class Starting:
         if not self.group.early:
             self.group.begin(pid, self.config.linux.resources or Resources(), self.config.annotations)
             self.limit()
+        if self.config.linux.intel_rdt:
+            from veloci.runtime import rdt
+
+            rdt.make(self.config.linux.intel_rdt, self.container.saved.classes, pid)
         names = [name for name in self.group.places if not (self.joins if name else self.born)]
         self.group.add(pid, names)
 

@@ -35,6 +35,8 @@ def update(
     memory_reservation: str | None = None,
     memory_swap: str | None = None,
     pids_limit: int | None = None,
+    l3_cache_schema: str = "",
+    mem_bw_schema: str = "",
 ) -> int:
     """Change a container's limits.
 
@@ -53,6 +55,8 @@ def update(
     --memory-reservation BYTES  what it may always have
     --memory-swap BYTES        memory and swap together; -1 is no limit
     --pids-limit N             at most so many processes; -1 is no limit
+    --l3-cache-schema SCHEMA   its part of the L3 cache (L3:0=f;1=f0)
+    --mem-bw-schema SCHEMA     its part of the memory bandwidth (MB:0=20;1=70)
     """
     if resources == "-":
         raw = sys.stdin.buffer.read()
@@ -73,7 +77,13 @@ def update(
         times |= {"cpus": cpuset_cpus, "mems": cpuset_mems, "idle": cpu_idle}
         wanted = {"memory": limits, "cpu": times, "pids": {"limit": pids_limit}, "blockIO": {"weight": blkio_weight}}
         raw = dumps(wanted)
-    load(id).update(Resources.decode(raw, name=resources or "options"))
+    container = load(id)
+    asked = Resources.decode(raw, name=resources or "options")
+    if l3_cache_schema or mem_bw_schema:
+        from veloci.runtime import rdt
+
+        rdt.update(container.saved.classes, l3_cache_schema, mem_bw_schema)
+    container.update(asked)
     return 0
 
 

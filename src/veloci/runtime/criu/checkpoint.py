@@ -175,7 +175,7 @@ def bound(config: Config, container: Container) -> dict[str, str]:
     for doing, at, arguments in compile(config, saved.bundle, saved.cgroups)["steps"]:
         if doing == "mapped":
             raise Unsupported("CRIU cannot restore a mount with mapped owners", where=f"config.json: {at}")
-        if doing == "bind":
+        if doing in ("bind", "opened"):
             found[plain(str(arguments["target"]))] = str(arguments["source"])
         elif doing == "devices" and arguments["bind"]:
             nodes = arguments["nodes"]

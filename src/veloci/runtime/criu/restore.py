@@ -175,7 +175,7 @@ class _Restoring:
             self.files.append(descriptor)
 
     def _group(self, pid: int) -> None:
-        """Make the control group, and have CRIU restore from within it."""
+        """Make the control group and the class of service, and have CRIU restore from within them."""
         group = self.container.group
         resources = self.config.linux.resources or Resources()
         descriptor = group.open()
@@ -185,6 +185,10 @@ class _Restoring:
         group.add(pid)
         if group.places:
             group.apply(resources, devices=os.geteuid() == 0)
+        if self.config.linux.intel_rdt:
+            from veloci.runtime import rdt
+
+            rdt.make(self.config.linux.intel_rdt, self.container.saved.classes, pid)
 
     def prepare(self) -> list[int]:
         """In CRIU's process: a mount namespace of its own with the root where CRIU is told, and the places in it.
