@@ -135,6 +135,22 @@ def test_a_group_with_a_process_in_it_is_refused_and_stays(runtime):
 
 
 @V1
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_a_frozen_group_is_refused_and_stays(runtime, command):
+    group = CGROUP / "freezer" / GROUP[1:]
+    group.mkdir(parents=True)
+    try:
+        (group / "freezer.state").write_text("FROZEN")
+        runtime.configure("true", change=resources())
+        done = runtime(command, "--bundle", str(runtime.bundle), runtime.id)
+        assert (done.returncode, "container's cgroup unexpectedly frozen" in done.stderr) == (1, True), done.stderr
+        assert (group / "freezer.state").read_text() == "FROZEN\n"
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        group.rmdir()
+
+
+@V1
 def test_the_groups_are_mounted_one_a_controller(either):
     def change(config):
         config["linux"]["namespaces"].append({"type": "cgroup"})

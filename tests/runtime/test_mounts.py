@@ -164,6 +164,11 @@ def test_files_are_bound_and_places_are_made(either, tmp_path):
     assert done.stdout == "of the host\nof the host\nbeside the bundle\n", done.stderr
 
 
+def test_a_bind_mount_takes_a_file_systems_options_as_the_kernel_does(either, tmp_path):
+    found = mounted(either, bound(tmp_path, "/a", "rbind", "mode=755", "size=65536k"))
+    assert "/a" in found
+
+
 def test_a_destination_without_a_slash_starts_at_the_root(either):
     assert "/here" in mounted(either, tmpfs("here"))
 

@@ -57,7 +57,7 @@ def test_every_step_has_its_place_calls_and_reason(runtime):
     names = [step["step"] for step in found]
     assert names[0] == "clone"
     assert names[-1] == "exec"
-    order = "ask net_devices, time, root, mapped, remount, devices, ask hooks, hooks, mask, sysctl, seal, pivot, hostname, filter, user, capabilities".split(
+    order = "ask net_devices, time, root, mapped, remount, devices, ask hooks, hooks, mask, sysctl, seal, pivot, hostname, user, capabilities".split(
         ", "
     )
     assert [name for name in order if name in names] == order

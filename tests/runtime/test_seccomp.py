@@ -86,6 +86,27 @@ def test_a_default_action_with_its_error(runtime):
     assert "Invalid cross-device link" in done.stderr
 
 
+@pytest.mark.parametrize("user", [0, 1000])
+@pytest.mark.parametrize("privileges", [True, False])
+def test_a_profile_need_allow_only_what_the_program_calls(runtime, user, privileges):
+    ours = (
+        "capset capget chdir getcwd close_range execveat fcntl fchown setgroups setresuid setresgid memfd_create stat "
+        "newfstatat statx access faccessat faccessat2 getuid umask prctl socketpair setsid openat2"
+    ).split()
+
+    def change(config):
+        profile(rule(ours, "SCMP_ACT_ERRNO"))(config)
+        config["process"] |= {"noNewPrivileges": not privileges, "user": {"uid": user, "gid": user}}
+
+    done = runtime.run("cat", "/proc/self/status", change=change)
+    assert "Seccomp:\t2" in done.stdout, done.stderr
+    kept = next(line for line in done.stdout.splitlines() if line.startswith("CapPrm"))
+    assert kept.split()[1] == ("0000000000000000" if user else "0000000020000420")
+    runtime.detached("sleep", "60", change=change)
+    assert runtime("exec", runtime.id, "grep", "Seccomp:", "/proc/self/status").stdout == "Seccomp:\t2\n"
+    runtime("delete", "-f", runtime.id)
+
+
 @pytest.mark.parametrize(
     "flag", ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
 )

@@ -26,6 +26,7 @@ NAMES = (
     "CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
 ).split()
 _NUMBERS = {name: number for number, name in enumerate(NAMES)}
+SYS_ADMIN = _NUMBERS["CAP_SYS_ADMIN"]
 _VERSION_3 = 0x20080522
 _HEADER = words(4, _VERSION_3, 0)  # struct __user_cap_header_struct: of this thread
 
@@ -73,6 +74,11 @@ def bound(keep: int) -> None:
         elif not _known(number):
             return
         number += 1
+
+
+def bounding() -> int:
+    """The bounding set, as bits — prctl(2), PR_CAPBSET_READ."""
+    return sum(1 << number for number in range(len(NAMES)) if _known(number) and prctl(PR_CAPBSET_READ, number))
 
 
 def _known(number: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix as os
 import sys
 from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
-from errno import EACCES, EIO, ENOENT, ENOTDIR, EPERM
+from errno import EACCES, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM
 
 from veloci.errors import VelociError
 from veloci.kernel import process as p
@@ -92,12 +92,15 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
             wait = close
             close += 1
         p.close_range(close)
-        if child.listens and not child.filtered:
+        if child.listens:
             steps["filter"](child)
         if child.known:
             os.write(child.parent, b"R")
         else:
             child.ask("ready")
+        if child.loads and not child.listens:  # after all else that a profile may forbid
+            doing, at = "filter", "$.linux.seccomp"
+            steps["filter"](child)
         _start(child, last, path, plan, env, wait)
     except OSError as error:
         _report(child, doing, at, error)
@@ -111,7 +114,7 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
 
 def _stub(child: Child) -> int:
     """The stub, with the filter it loads; above every descriptor that is to be kept."""
-    bpf = b"" if child.filtered or child.listens else child.bpf
+    bpf = b"" if child.loads or child.listens else child.bpf
     return stub.sealed(bpf, child.bpf_flags)
 
 
@@ -140,7 +143,7 @@ def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], 
     try:
         os.execve(last, arguments, env)
     except OSError as error:
-        if error.errno != EPERM:
+        if error.errno not in (EPERM, ENOSYS):
             raise
         # A profile without execveat(2), loaded already.
         os.execve(f"/proc/self/fd/{last}", arguments, env)

@@ -25,9 +25,9 @@ class Child:
         self.console_socket = -1  # where a terminal's ptmx goes
         self.tty = -1
         self.stdio: tuple[int, int, int] | None = None
-        self.bpf = b""  # the seccomp filter, and whether a step has loaded it
+        self.bpf = b""  # the seccomp filter
         self.bpf_flags = 0
-        self.filtered = False
+        self.loads = False  # the filter itself, with privilege, in the stub's place
         self.listens = False  # the filter asks somebody outside
         self.null = -1  # the host's /dev/null, O_PATH
         self.empty = -1  # a read-only mount of nothing, to clone

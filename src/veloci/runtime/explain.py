@@ -219,10 +219,7 @@ STEPS: dict[str, tuple[Calls, str]] = {
     "io_priority": (lambda _: "ioprio_set", "while it still may"),
     "rlimits": (lambda _: "prlimit64", "while it still may raise them"),
     "bound": (_bound, "what no program in it can ever get back"),
-    "filter": (
-        lambda _: "seccomp(SET_MODE_FILTER)",
-        "here, for without no_new_privs it needs a capability that goes next",
-    ),
+    "filter": (lambda _: "seccomp(SET_MODE_FILTER)", "last, for it may forbid what the others do"),
     "cwd": (lambda g: f"chdir({g['path']}), getcwd", "refused if it is outside of the root (CVE-2024-21626)"),
     "user": (
         lambda g: f"umask, setgroups({g['groups']}), setresgid({g['gid']}), setresuid({g['uid']})",

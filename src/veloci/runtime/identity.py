@@ -77,8 +77,6 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
         else:
             steps.append(("rlimits", f"{at}.rlimits", {"limits": limits}))
     steps.append(("bound", f"{at}.capabilities", {"keep": _mask(process, "bounding")}))
-    if filtered and not process.no_new_privileges:
-        steps.append(("filter", "$.linux.seccomp", {}))  # needs CAP_SYS_ADMIN, which the next step drops
     arguments = {
         "uid": process.user.uid,
         "gid": process.user.gid,
@@ -90,8 +88,10 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
     steps.append(("cwd", f"{at}.cwd", {"path": process.cwd, "last": False}))
     steps.append(("user", f"{at}.user", arguments))
     steps.append(("cwd", f"{at}.cwd", {"path": process.cwd, "last": True}))
-    sets = ("effective", "permitted", "inheritable", "ambient")
-    steps.append(("capabilities", f"{at}.capabilities", {name: _mask(process, name) for name in sets}))
+    sets = {name: _mask(process, name) for name in ("effective", "permitted", "inheritable", "ambient")}
+    # Without noNewPrivileges a filter needs CAP_SYS_ADMIN, and it is loaded last.
+    keep = 1 << caps.SYS_ADMIN if filtered and not process.no_new_privileges else 0
+    steps.append(("capabilities", f"{at}.capabilities", {**sets, "keep": keep}))
     if process.no_new_privileges:
         steps.append(("no_new_privileges", f"{at}.noNewPrivileges", {}))
     return steps

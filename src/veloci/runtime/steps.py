@@ -165,7 +165,6 @@ def filter(child: Child) -> None:
     from veloci.kernel import seccomp
 
     seccomp.load(child.bpf, child.bpf_flags)
-    child.filtered = True
     if child.listens:
         child.ask("listener")
 
@@ -207,11 +206,22 @@ def cwd(child: Child, path: str, *, last: bool) -> None:
     child.there = True
 
 
-def capabilities(child: Child, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
-    """Set the capability sets; those that this process does not have cannot be given."""
-    _, have, _ = caps.current()
-    caps.set(effective & permitted & have, permitted & have, inheritable)
-    caps.ambient(ambient)
+def capabilities(child: Child, effective: int, permitted: int, inheritable: int, ambient: int, keep: int) -> None:
+    """Set the capability sets; those that this process does not have cannot be given.
+
+    keep: what loading the filter needs. It goes with the next execve(2), as all that is not ambient or root's by
+    the bounding set does — capabilities(7).
+    """
+    child.loads = keep != 0
+    _, have, inherited = caps.current()
+    permitted &= have
+    keep &= have
+    try:
+        caps.set(effective & permitted | keep, permitted | keep, inheritable)
+    except PermissionError:
+        inheritable &= inherited | caps.bounding()
+        caps.set(effective & permitted | keep, permitted | keep, inheritable)
+    caps.ambient(ambient & permitted)
 
 
 def no_new_privileges(child: Child) -> None:

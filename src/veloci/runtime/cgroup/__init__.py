@@ -75,7 +75,9 @@ class Group:
         self.early = self.unified  # its limits can be set before there is a process
 
     def check(self) -> None:
-        """Raise Conflict if a process is in one of the directories, which then is something else's; HostError."""
+        """Raise Conflict if a process is in one of the directories, or it is frozen: something else's; HostError."""
+        if self.frozen():
+            raise Conflict("container's cgroup unexpectedly frozen")
         for directory in self.places.values():
             try:
                 processes = _processes(directory)
