@@ -219,6 +219,16 @@ def test_layers_are_put_on_top(built, tmp_path):
     assert [path for path in seen if path.startswith("etc")] == ["etc/sub/new"]
 
 
+def test_a_layers_step_has_an_author_or_is_left_out(built, tmp_path):
+    (tmp_path / "plain").write_bytes(b"plain")
+    there = f"oci:{built.path}:v0"
+    veloci("image", "append", "-q", "--author", "me", there, tmp_path / "plain")
+    veloci("image", "append", "-q", "--no-history", there, tmp_path / "plain")
+    now = Image(built.path, "v0")
+    assert (len(now.layers), now.config["history"][2]["author"]) == (4, "me")
+    assert len(now.config["history"]) == 3
+
+
 def test_what_is_no_layer_is_not_appended(built, tmp_path):
     (tmp_path / "bad.tar").write_bytes(built.tars[0][:257] + b"ustar" + b"x" * 700)
     for name, message in [
@@ -344,6 +354,8 @@ def test_images_are_recompressed_and_converted_where_they_are(built, registry, t
     ]
     assert kinds == [media.LAYER_ZSTD] * 2
     veloci("image", "recompress", "--compress", "gzip", "-q", there)
+    words = ["image", "recompress", "--creds", "a:b", "--compress", "zstd", "-q", "--to", f"oci:{tmp_path}/out:v0"]
+    veloci(*words, there)  # the login is for the side that is a registry
     veloci("image", "convert", "--format", "docker", "-q", there)
     raw = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", there))
     assert (raw["mediaType"], raw["config"]["digest"]) == (media.DOCKER_MANIFEST, digest(built.config))

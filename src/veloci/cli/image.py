@@ -37,6 +37,8 @@ def append(
     compress: str = "gzip",
     created_by: str | None = None,
     comment: str = "",
+    author: str = "",
+    no_history: bool = False,
     written: WriteOptions,
     registry: RegistryOptions,
 ) -> int:
@@ -48,6 +50,8 @@ def append(
     --compress KIND[:LEVEL]  how the new layers are compressed: gzip (default), zstd or none
     --created-by TEXT     the history's command (default: veloci image append)
     --comment TEXT        the history's comment
+    --author NAME         the history's author
+    --no-history          leave no step in the history
     """
     from veloci.cli.copy import compression
     from veloci.cli.surgery import changed
@@ -65,7 +69,8 @@ def append(
             tars.append(removal(remove))
         for tar in tars:
             layer, diff_id = edited.add(tar, kind, level)
-            edited.draft.append(layer, diff_id, step(created_by or "veloci image append", comment))
+            made = None if no_history else step(created_by or "veloci image append", comment, author)
+            edited.draft.append(layer, diff_id, made)
 
     return changed(image, work, written, registry)
 

@@ -7,6 +7,7 @@ from veloci.spec.document import Document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from veloci.cli.sessions import RegistryOptions
     from veloci.registry.session import Session
@@ -123,8 +124,16 @@ def copied(
         additional_tag=more,
         authfile=registry.authfile,
         cert_dir=registry.cert_dir,
-        src_creds=registry.creds,
-        dest_creds=registry.creds,
         src_tls_verify=registry.tls_verify,
         dest_tls_verify=registry.tls_verify,
+        **_logins(registry, "src_", source),
+        **_logins(registry, "dest_", destination),
     )
+
+
+def _logins(registry: RegistryOptions, side: str, place: str) -> dict[str, Any]:
+    """The options of `veloci copy` that say who we are at one side, if that is a registry."""
+    if not place.startswith("docker://"):
+        return {}
+    values = {"creds": registry.creds, "no_creds": registry.no_creds, "registry_token": registry.registry_token}
+    return {f"{side}{name}": value for name, value in values.items()}
