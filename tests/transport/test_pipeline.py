@@ -10,7 +10,7 @@ from peers import Built, Scripted, digest, tar
 
 from veloci.content.names import Names
 from veloci.content.store import Store
-from veloci.engine.tasks import parallel
+from veloci.engine.tasks import ahead, parallel
 from veloci.errors import Corrupt, InvalidInput, NotFound
 from veloci.snapshot.snapshots import Snapshots
 from veloci.spec import media
@@ -57,7 +57,8 @@ def serving(built, asked, *, hold=None):
 
 def pulled(places, address, **options):
     store, names, snapshots = places
-    return pull(store, names, Reference.parse(f"{address}/app:v0"), snapshots=snapshots, parallel=parallel, **options)
+    options = {"snapshots": snapshots, "parallel": parallel, "ahead": ahead, **options}
+    return pull(store, names, Reference.parse(f"{address}/app:v0"), **options)
 
 
 def chain(built):
@@ -175,6 +176,29 @@ def test_a_damaged_blob_is_told_as_one_and_not_as_a_malformed_tar(places, built)
         pulled(places, server.address)
     assert digest(good) in str(failure.value)
     assert not places[0].has(places[0].put(b"", "x/y").replace(digest=digest(good), size=len(good)))
+
+
+@pytest.mark.parametrize("damage", ["the blob", "the tar"])
+def test_what_is_wrong_with_the_layer_that_is_most_of_an_image_is_told_and_no_thread_stays(places, tmp_path, damage):
+    """Such a layer is decompressed by a thread of its own."""
+    tars = [os.urandom(5 << 20) if damage == "the tar" else tar({"a": os.urandom(5 << 20)}), tar({"b": b"2"})]
+    built = Built(tmp_path / "most", tars)
+    good = digest(built.layers[0])
+    if damage == "the blob":
+        built.layers[0] = built.layers[0][: 3 << 20] + bytes(len(built.layers[0]) - (3 << 20))
+
+    def answer(request):
+        if "manifests" in request.path:
+            return request.reply(200, built.manifest, Content_Type=media.MANIFEST)
+        blobs = {good: built.layers[0], **{digest(blob): blob for blob in (built.config, built.layers[1])}}
+        return request.reply(200, next((blob for name, blob in blobs.items() if name in request.path), b"{}"))
+
+    wanted = Corrupt if damage == "the blob" else InvalidInput
+    with Scripted(answer) as server, pytest.raises(wanted, match=good if damage == "the blob" else "checksum"):
+        pulled(places, server.address)
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+    assert not os.listdir(f"{places[2].root}/ingest")
+    assert not list(places[1].all())
 
 
 def test_two_pulls_at_once_unpack_once(places, built):

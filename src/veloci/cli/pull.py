@@ -70,7 +70,7 @@ def _one(engine: Engine, session: Session, reference: Reference, platform: str |
     from os import geteuid
 
     from veloci.cli.progress import progress
-    from veloci.engine.tasks import parallel
+    from veloci.engine.tasks import ahead, parallel
     from veloci.spec.platform import parse
     from veloci.transport.exchange import pull
 
@@ -85,6 +85,7 @@ def _one(engine: Engine, session: Session, reference: Reference, platform: str |
             platform=parse(platform) if platform else None,
             progress=told,
             parallel=parallel,
+            ahead=ahead,
             snapshots=engine.snapshots if geteuid() == 0 else None,
         )
     if not quiet:

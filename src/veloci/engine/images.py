@@ -159,7 +159,7 @@ class Images:
         """
         from os import geteuid
 
-        from veloci.engine.tasks import parallel
+        from veloci.engine.tasks import ahead, parallel
         from veloci.registry.configuration import first
         from veloci.registry.session import Session
         from veloci.transport.exchange import pull
@@ -176,6 +176,7 @@ class Images:
                 platform=_platform(platform),
                 progress=progress,
                 parallel=parallel,
+                ahead=ahead,
                 snapshots=engine.snapshots if geteuid() == 0 else None,
             ),
         )
@@ -354,10 +355,11 @@ class Images:
         """The chain ID of the image's layers, all of them unpacked. Raises Corrupt, HostError."""
         if self._engine.snapshots.has(image.chain_id):
             return image.chain_id
-        from veloci.engine.tasks import parallel  # its imports cost more than the container's start
+        from veloci.engine.tasks import ahead, parallel  # its imports cost more than the container's start
 
         layers = list(zip(image.layers, image.diff_ids, strict=True))
-        return self._engine.snapshots.unpack(self._engine.store, layers, parallel=parallel, progress=progress)
+        snapshots, store = self._engine.snapshots, self._engine.store
+        return snapshots.unpack(store, layers, parallel=parallel, ahead=ahead, progress=progress)
 
 
 def _reference(name: str) -> Reference | None:

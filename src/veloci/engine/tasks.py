@@ -8,7 +8,7 @@ from typing import TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
                 future.cancel()
 
 
-def ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
     """The same items, made by another thread at most `depth` ahead.
 
     An exception over there is raised here, in its place. Closing this generator

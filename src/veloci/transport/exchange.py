@@ -17,7 +17,7 @@ from veloci.transport.store import StorePlace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from veloci.content.names import Names
     from veloci.content.store import Store
@@ -50,12 +50,13 @@ def pull(
     platform: Platform | None = None,
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
+    ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None = None,
     snapshots: Snapshots | None = None,
 ) -> Pulled:
     """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError.
 
-    snapshots: unpack its layers there, each while it comes. Where all of it is here already, the registry is asked
-    for no more than the digest, which counts against no limit of pulls.
+    snapshots: unpack its layers there, each while it comes; ahead: see Unpacking. Where all of it is here already, the
+    registry is asked for no more than the digest, which counts against no limit of pulls.
     """
     reference = reference.with_default_tag()
     source = RegistryPlace(reference, session)
@@ -75,7 +76,7 @@ def pull(
         if snapshots is None:
             return found, copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
         layers = _layers(source, destination, platform)
-        with Unpacking(snapshots, layers) as unpacking:
+        with Unpacking(snapshots, layers, ahead) as unpacking:
             destination.watch = unpacking
             descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
             unpacking.finish(store, parallel=parallel)
