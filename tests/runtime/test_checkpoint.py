@@ -49,7 +49,9 @@ class Checkpoints:
                 [*command, self.runtime.id], stdin=stdin, stdout=stdout, stderr=stderr, timeout=30, check=True
             )
         except subprocess.CalledProcessError:
-            raise AssertionError(Path(f"{self.images}.log").read_text()) from None
+            logs = [Path(f"{self.images}.log"), *self.images.glob("restore.log")]
+            said = [line for log in logs for line in log.read_text().splitlines() if "rror" in line]
+            raise AssertionError("\n".join(said)) from None
         finally:
             os.close(null)
 

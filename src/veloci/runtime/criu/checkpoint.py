@@ -121,7 +121,10 @@ def _dumped(dump: Dump) -> dict[str, object]:
 def _parent(images: Images, dump: Dump) -> None:
     if dump.parent_path.startswith("/"):
         raise InvalidInput("--parent-path must be relative")
-    if dump.parent_path and not os.path.isdir(f"{images.directory}/{dump.parent_path}"):
+    if not dump.parent_path:
+        return
+    _made(images.directory)  # for what it is relative to
+    if not os.path.isdir(f"{images.directory}/{dump.parent_path}"):
         raise InvalidInput(f"invalid --parent-path: {images.directory}/{dump.parent_path} is no directory")
 
 
@@ -140,12 +143,19 @@ def _features(images: Images, dump: Dump) -> list[str]:
 
 def _directory(path: str, opened: list[int]) -> int:
     """A descriptor of a directory, which is made if it is not there."""
+    _made(path)
     try:
-        os.makedirs(path, 0o700, exist_ok=True)
         opened.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        raise HostError(f"make {path}", error) from error
+        raise HostError(f"open {path}", error) from error
     return opened[-1]
+
+
+def _made(directory: str) -> None:
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"make {directory}", error) from error
 
 
 def _outside(container: Container, config: Config) -> list[dict[str, str]]:
