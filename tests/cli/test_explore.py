@@ -4,8 +4,10 @@ import json
 import re
 
 import pytest
+from box import VELOCI
 from peers import Built, digest, run, tar
 from peers import inside as veloci
+from terminals import on_terminal
 
 from veloci.cli import explore_page
 from veloci.spec import media
@@ -82,6 +84,18 @@ def test_a_terminal_shows_it(image):
     below = veloci("explore", "--top", "1", image, "/usr/bin").splitlines()
     assert [line.split() for line in below[6:8]] == [["SIZE", "SHARE", "DIRECTORY"], ["50kB", "6.4%", "/usr/bin"]]
     assert veloci("explore", image, "/none", check=False).stderr == f"veloci: {image}: there is no /none\n"
+
+
+def test_a_narrow_terminal_gets_lines_that_fit(image, tmp_path):
+    long = tmp_path / "in" / ("d" * 100) / "name"
+    long.parent.mkdir(parents=True)
+    long.write_bytes(b"x" * 1_000_000)
+    veloci("image", "append", "-q", "--created-by", "RUN " + "word " * 60, image, tmp_path / "in")
+    seen, status, _ = on_terminal([VELOCI, "explore", image], columns=80)
+    lines = [line.rstrip() for line in seen.text.replace("\r", "").splitlines() if "efficient" not in line]
+    assert (status, max(map(len, lines))) == (0, 80)
+    assert any(line.endswith("d/name") and "…d" in line for line in lines)
+    assert any(line.startswith("3 ") and line.endswith("…") for line in lines)
 
 
 def test_the_page_holds_all_and_obeys_no_name(image, tmp_path):

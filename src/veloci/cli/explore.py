@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from veloci.layer.merge import Tree
     from veloci.transport.edited import Edited
 
-BAR = 24  # characters
+BAR, NARROW_BAR = 24, 8  # characters
 
 
 def explore(
@@ -51,8 +51,36 @@ def explore(
     if json:
         print(dumps(found, indent=2).decode())
     elif html is None:
-        show(text(found, whole, path, top))
+        show(text(found, whole, path, top, columns()))
     return 0
+
+
+def columns() -> int:
+    """How wide the terminal is that standard output goes to; 0 if it goes to none."""
+    import os
+
+    try:
+        return os.get_terminal_size(1).columns
+    except OSError:
+        return 0
+
+
+def fitted(table: str, columns: int, *, end: bool = False) -> str:
+    """The lines of a table, cut to so many columns (0: as they are): at their end, or at where their last cell begins.
+
+    end: the last cell keeps its end, as paths should.
+    """
+    if not columns:
+        return table
+    heading, *lines = table.splitlines()
+    at = heading.rindex(" ") + 1
+    cut = []
+    for line in (heading, *lines):
+        short = line
+        if len(line) > columns:
+            short = f"{line[:at]}…{line[at + len(line) - columns + 1 :]}" if end else f"{line[: columns - 1]}…"
+        cut.append(f"{short}\n")
+    return "".join(cut)
 
 
 def summary(name: str, image: Edited, whole: Tree) -> dict[str, Any]:
@@ -120,8 +148,8 @@ def totals(whole: Tree) -> dict[bytes, int]:
     return found
 
 
-def text(found: dict[str, Any], whole: Tree, path: str, top: int) -> str:
-    """The summary for a terminal. Raises NotFound for a path that is not there."""
+def text(found: dict[str, Any], whole: Tree, path: str, top: int, columns: int) -> str:
+    """The summary for a terminal so many columns wide, 0 for none. Raises NotFound for a path that is not there."""
     from veloci.cli.image_read import shown
     from veloci.cli.output import size, table, visible
     from veloci.errors import NotFound
@@ -135,17 +163,17 @@ def text(found: dict[str, Any], whole: Tree, path: str, top: int) -> str:
         (
             str(layer["number"]),
             size(layer["size"]),
-            bar(layer["size"], largest),
+            bar(layer["size"], largest, NARROW_BAR if 0 < columns < 110 else BAR),
             f"+{layer['added']} ~{layer['changed']} -{layer['removed']}",
             size(layer["wasted"]) if layer["wasted"] else "",
-            visible(layer["command"])[:60],
+            visible(layer["command"])[: 200 if columns else 60],
         )
         for layer in found["layers"]
     ]
     lines = [
         f"{found['image']}: {size(found['size'])} in {len(rows)} layers ({size(found['compressed'])} compressed), "
         f"{found['files']} files, {size(found['wasted'])} wasted, {found['efficiency']:.1%} efficient\n\n",
-        table(("LAYER", "SIZE", "", "FILES", "HIDES", "COMMAND"), rows),
+        fitted(table(("LAYER", "SIZE", "", "FILES", "HIDES", "COMMAND"), rows), columns),
     ]
     below = totals(whole)
     for title, directories in (("DIRECTORY", True), ("FILE", False)):
@@ -160,16 +188,16 @@ def text(found: dict[str, Any], whole: Tree, path: str, top: int) -> str:
             (size(count), f"{count / max(found['visible'], 1):.1%}", visible(shown(each)))
             for each, count in chosen[:top]
         ]
-        lines += ["\n", table(("SIZE", "SHARE", title), shares)]
+        lines += ["\n", fitted(table(("SIZE", "SHARE", title), shares), columns, end=True)]
     if found["waste"]:
         waste = [(size(each["size"]), str(each["times"]), visible(each["path"])) for each in found["waste"][:top]]
-        lines += ["\n", table(("WASTED", "LAYERS", "FILE"), waste)]
+        lines += ["\n", fitted(table(("WASTED", "LAYERS", "FILE"), waste), columns, end=True)]
     return "".join(lines)
 
 
-def bar(part: int, whole: int) -> str:
-    """A bar as long as its share."""
-    return "█" * round(BAR * part / whole) if whole else ""
+def bar(part: int, whole: int, length: int) -> str:
+    """A bar as long as its share of `length`."""
+    return "█" * round(length * part / whole) if whole else ""
 
 
 def _is_directory(whole: Tree, path: bytes) -> bool:
