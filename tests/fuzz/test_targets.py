@@ -1,7 +1,7 @@
 """Whatever bytes come in, an answer or an error of ours comes out; `make fuzz` tries the same at length."""
 
 import pytest
-from fuzz.targets import TARGETS, tried
+from fuzz.targets import BROKEN, TARGETS, tried
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +26,8 @@ def damaged(draw, seeds):
 def test_whatever_comes_in_only_our_errors_come_out(target):
     for seed in TARGETS[target]:
         target(seed)
+    for data in BROKEN.get(target, ()):
+        tried(target, data)
 
     @settings(max_examples=60)
     @given(damaged(TARGETS[target]))

@@ -44,6 +44,17 @@ def test_what_is_below_a_needed_layer_stays(snapshots):
     assert os.listdir(f"{snapshots.root}/ingest") == []
 
 
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize(("step", "left"), [(1, "abcd"), (2, "abd"), (3, "ad")])
+def test_a_collection_that_is_killed_leaves_no_layer_without_those_below_it(snapshots, step, left):
+    code = f"from veloci.snapshot import Snapshots; Snapshots({snapshots.root!r}).collect([])"
+    inject = f"inject=rename:signal=KILL:when={step}"
+    subprocess.run(["strace", "-qq", "-o", "/dev/null", "-e", inject, sys.executable, "-c", code], check=False)
+    assert there(snapshots) == left
+    snapshots.collect([])
+    assert there(snapshots) == ""
+
+
 def test_what_a_container_stands_on_stays(snapshots):
     snapshots.prepare("box", snapshots.names["c"])
     snapshots.prepare("scratch", "")

@@ -28,8 +28,9 @@ def collect(snapshots: Snapshots, needed: Iterable[Digest]) -> int:
         for chain_id in {*needed, *_parents(snapshots), *held(snapshots.root)}:
             with suppress(NotFound):
                 kept.update(path.split("/")[-2] for path in snapshots._lowers(snapshots.layer(chain_id), ""))
-        for chain_id in snapshots.chain_ids():
-            layer = snapshots.layer(chain_id)
+        layers = [snapshots.layer(chain_id) for chain_id in snapshots.chain_ids()]
+        # What stands on others goes before them: who is killed here leaves no layer without those below it.
+        for layer in sorted(layers, key=lambda layer: -_height(snapshots, layer)):
             if os.path.basename(layer) not in kept:
                 graves.append(f"{snapshots.root}/ingest/gone-{os.getpid()}-{os.urandom(6).hex()}")
                 os.rename(layer, graves[-1])
@@ -39,6 +40,14 @@ def collect(snapshots: Snapshots, needed: Iterable[Digest]) -> int:
         with suppress(FileNotFoundError):  # another one is at it too
             snapshots._discard(grave)
     return freed
+
+
+def _height(snapshots: Snapshots, layer: str) -> int:
+    """How many layers it stands on, itself included; of a damaged one more than any."""
+    try:
+        return len(snapshots._lowers(layer, ""))
+    except NotFound:
+        return 1 << 20
 
 
 def _parents(snapshots: Snapshots) -> list[Digest]:

@@ -141,10 +141,13 @@ def _origin(registry: str, value: Any, where: str) -> Origin:
         _fits(credentials, dict, f"{where}: credentials", "username and password")
         found.credentials = str(credentials.get("username", "")), str(credentials.get("password", ""))
     if "tls-verify" in value:
+        _fits(value["tls-verify"], str, f"{where}: tls-verify", "true or false")
         if value["tls-verify"] not in _TRUTHS:
             raise InvalidInput("expected true or false", where=f"{where}: tls-verify")
         found.tls_verify = _TRUTHS[value["tls-verify"]]
     found.cert_dir = value.get("cert-dir") or None
+    if found.cert_dir is not None:
+        _fits(found.cert_dir, str, f"{where}: cert-dir", "a directory")
     for key, filter_of in (("images", None), ("images-by-tag-regex", _regex), ("images-by-semver", semver.constraint)):
         listed = value.get(key) or {}
         _fits(listed, dict, f"{where}: {key}", "an object of repositories")
