@@ -244,3 +244,30 @@ def test_buildah_runs_commands_in_a_working_container(podman):
     assert done.returncode == 3, done.stderr
     assert buildah(*run, "-t", name, "sh", "-c", "cat /made; readlink /proc/self/fd/0").stdout == "made\n/dev/pts/0\n"
     assert buildah("rm", name).returncode == 0
+
+
+@pytest.mark.needs("checkpoints")
+def test_a_container_is_checkpointed_and_goes_on_here_or_as_another(podman, tmp_path):
+    counting = "i=0; while :; do i=$((i+1)); echo line $i; echo $i > /tmp/count; sleep 0.05; done"
+    podman("run", "-d", "--name", "counter", *LIMITS, "--tmpfs", "/tmp", "small", "sh", "-c", counting)
+    before = _count(podman, "counter", 5)
+    done = podman("container", "checkpoint", "counter")
+    assert done.returncode == 0, done.stderr
+    assert "Exited (0)" in podman("ps", "-a", "--filter", "name=counter", "--format", "{{.Status}}").stdout
+    assert podman("container", "restore", "counter").returncode == 0
+    before = _count(podman, "counter", before + 3)
+    assert "line 1\n" in podman("logs", "counter").stdout
+    assert podman("container", "checkpoint", "--export", str(tmp_path / "box.tar.gz"), "counter").returncode == 0
+    podman("rm", "-f", "-t", "0", "counter")
+    done = podman("container", "restore", "--import", str(tmp_path / "box.tar.gz"), "--name", "another")
+    assert done.returncode == 0, done.stderr
+    assert _count(podman, "another", before + 1) < before + 200
+    podman("rm", "-f", "-t", "0", "another")
+
+
+def _count(podman, name, least):
+    for _ in range(100):
+        count = int(podman("exec", name, "cat", "/tmp/count").stdout or 0)
+        if count >= least:
+            return count
+    raise AssertionError(count)

@@ -37,7 +37,7 @@ def docker(tmp_path_factory, archive):
     calls = here / "calls"
     (here / "runc").write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexec {OWN} "$@"\n')
     (here / "runc").chmod(0o755)
-    options = f"--add-runtime=veloci={OWN}", "--default-runtime=veloci"
+    options = f"--add-runtime=veloci={OWN}", "--default-runtime=veloci", "--experimental"  # for checkpoints
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{here}:{os.environ['PATH']}")  # buildkit takes the runc that it finds
         with Dockerd(here / "roots", *options) as command:
@@ -65,6 +65,26 @@ def test_docker_gets_its_isolation(docker):
         "box", "Uid:\t1\t1\t1\t1", "Gid:\t2\t2\t2\t2", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2",
     ]  # fmt: skip
     assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.needs("checkpoints")
+def test_docker_starts_a_container_from_a_checkpoint(docker):
+    counting = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.05; done"
+    docker("run", "-d", "--name", "counter", "--tmpfs", "/tmp", "shell:v0", "sh", "-c", counting)
+
+    def count(least):
+        for _ in range(100):
+            found = int(docker("exec", "counter", "cat", "/tmp/count").stdout or 0)
+            if found >= least:
+                return found
+        raise AssertionError(found)
+
+    before = count(5)
+    assert docker("checkpoint", "create", "counter", "one").stderr == ""
+    assert docker("ps", "-q").stdout == ""
+    assert docker("start", "--checkpoint", "one", "counter").stderr == ""
+    assert count(before + 1) < before + 200
+    docker("rm", "-f", "counter")
 
 
 def test_docker_hears_of_a_program_that_is_not_there(docker):
