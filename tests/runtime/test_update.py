@@ -55,6 +55,8 @@ FLAGS = [
 
 def test_every_flag_changes_its_file_and_leaves_the_others(running):
     for words, controller, file, wanted in FLAGS:
+        if file.startswith("cpu.rt") and not (CGROUP / controller / file).exists():
+            continue  # a kernel without limits of real time
         done = running("update", *words, running.id)
         assert (done.returncode, done.stderr) == (0, ""), words
         assert value(controller, file) == wanted, words

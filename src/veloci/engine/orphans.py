@@ -33,11 +33,13 @@ class Orphan:
         """Wait until it has ended, `seconds` at most (None: for ever). Returns whether it has."""
         from select import poll
 
+        from veloci.kernel.process import pidfd
+
         now = state.current(self._data, self._run)
         if now.status not in state.LIVE:
             return True
         try:
-            process = os.pidfd_open(now.pid)
+            process = pidfd(now.pid)
         except ProcessLookupError:
             return True
         try:

@@ -6,6 +6,7 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#lifecycle
 from __future__ import annotations
 
 import posix  # what `os` is made of, without the abstract classes that take it 1 ms
+from errno import EINVAL, ESRCH
 
 from veloci.errors import Conflict, InvalidInput, NotFound
 from veloci.runtime.state import Directory, Saved, ids, process
@@ -206,9 +207,8 @@ class Container:
 
         if not self._alive():
             return False
-        try:
-            process = posix.pidfd_open(self.saved.pid)
-        except ProcessLookupError:
+        process = _pidfd(self.saved.pid)
+        if process < 0:
             return False
         try:
             if not self._alive():  # the number may be another's by now
@@ -319,14 +319,23 @@ def _gone(pid: int) -> None:
     """Wait, a few seconds at most, until process `pid`, which was killed, has ended."""
     from select import poll
 
-    try:
-        descriptor = posix.pidfd_open(pid)
-    except ProcessLookupError:
+    descriptor = _pidfd(pid)
+    if descriptor < 0:
         return
     waiting = poll()
     waiting.register(descriptor)
     waiting.poll(10_000)
     posix.close(descriptor)
+
+
+def _pidfd(pid: int) -> int:
+    """A descriptor of the process — pidfd_open(2); -1 if it has ended."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (EINVAL, ESRCH):  # EINVAL: it is being reaped at this moment
+            return -1
+        raise
 
 
 def _reap(pid: int) -> None:
