@@ -110,7 +110,7 @@ def test_a_descriptor_of_the_process_is_sent(runtime, tmp_path):
     with subprocess.Popen([runtime.program, "--root", str(runtime.root), *words]) as process:
         assert pid() == int(file.read_text())
         runtime("kill", runtime.id, "KILL")
-        assert process.wait(10) == 137
+        assert process.wait(60) == 137
     listening.close()
 
 

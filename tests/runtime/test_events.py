@@ -70,7 +70,7 @@ def test_stats_come_at_the_interval_until_it_ends(runtime):
         lines = [events.stdout.readline() for _ in range(3)]
         assert time.monotonic() - began > 0.2
         runtime("kill", runtime.id, "KILL")
-        out, error = events.communicate(timeout=10)
+        out, error = events.communicate(timeout=60)
     assert (events.returncode, error) == (0, "")
     assert {json.loads(line)["type"] for line in (*lines, *out.splitlines())} == {"stats"}
 
@@ -90,7 +90,7 @@ def test_a_kill_for_want_of_memory_is_told(runtime):
         (runtime.bundle / "rootfs/go").touch()
         told = next(event for event in map(json.loads, events.stdout) if event["type"] != "stats")
         runtime("kill", runtime.id, "KILL")
-        events.communicate(timeout=10)
+        events.communicate(timeout=60)
     assert told == {"type": "oom", "id": runtime.id}
 
 

@@ -57,7 +57,7 @@ class Person:
                 time.sleep(0.01)
 
     def end(self):
-        status = self.process.wait(10)
+        status = self.process.wait(60)
         same = termios.tcgetattr(self.secondary) == self.modes
         os.close(self.primary)
         os.close(self.secondary)
