@@ -5,9 +5,10 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config-linux.md#secco
 
 from __future__ import annotations
 
-import os
+import posix
 
 from veloci.errors import HostError, InvalidInput, Unsupported
+from veloci.kernel.call import MACHINE
 from veloci.spec.digest import of
 from veloci.spec.document import dumps
 
@@ -24,7 +25,7 @@ _FORM = 1  # of the BPF we make; a change makes what is kept void
 def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
     """The filter and its SECCOMP_FILTER_FLAG_* bits. Raises InvalidInput, Unsupported, HostError."""
     flags = _flags(profile)
-    key = dumps({"form": _FORM, "machine": os.uname().machine, "profile": profile.plain()})
+    key = dumps({"form": _FORM, "machine": MACHINE, "profile": profile.plain()})
     kept = f"{root}/.seccomp/{of(key).partition(':')[2]}.bpf"
     try:
         with open(kept, "rb") as file:
@@ -34,11 +35,13 @@ def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
     except FileNotFoundError:
         pass
     bpf = _compile(profile)
-    os.makedirs(os.path.dirname(kept), 0o700, exist_ok=True)
-    temporary = f"{kept}.{os.getpid()}"
+    from os import makedirs
+
+    makedirs(f"{root}/.seccomp", 0o700, exist_ok=True)
+    temporary = f"{kept}.{posix.getpid()}"
     with open(temporary, "wb") as file:
         file.write(bpf)
-    os.rename(temporary, kept)
+    posix.rename(temporary, kept)
     return bpf, flags
 
 
