@@ -142,7 +142,7 @@ def copy(
     sessions = side(source, theirs, "src-"), side(destination, others, "dest-")
     _check_blobs(source, src_shared_blob_dir, "--src-shared-blob-dir")
     _check_blobs(destination, dest_shared_blob_dir, "--dest-shared-blob-dir")
-    _check_signatures(source, lost=remove_signatures)
+    check_signatures(source, lost=remove_signatures)
     at_once = partial(parallel, limit=image_parallel_copies) if image_parallel_copies > 0 else parallel
     find = partial(found, engine)
     origins = Places(engine.store, engine.names, find, daemon=src_daemon_host, blobs=src_shared_blob_dir)
@@ -231,7 +231,7 @@ def _check_blobs(place: str, blobs: str | None, flag: str) -> None:
         raise InvalidInput("is for a layout", where=flag, hint=f"{place} is none: oci:DIRECTORY[:NAME]")
 
 
-def _check_signatures(place: str, *, lost: bool) -> None:
+def check_signatures(place: str, *, lost: bool) -> None:
     """Refuse to lose skopeo's signatures of a dir: silently; they may be `lost`."""
     import os
 

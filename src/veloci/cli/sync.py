@@ -29,6 +29,7 @@ def sync(
     keep_going: bool = False,
     preserve_digests: bool = False,
     quiet: bool = False,
+    remove_signatures: bool = False,
     retry_times: int = 0,
     scoped: bool = False,
     src_authfile: str | None = None,
@@ -53,6 +54,7 @@ def sync(
     --keep-going         go on with the next image when one fails
     --preserve-digests   fail rather than change a digest
     -q, --quiet          print nothing
+    --remove-signatures  leave the signatures of a dir: behind, which else is an error
     --retry-times N      try so often again when a registry cannot be reached
     --scoped             keep the source's registry and whole path in the name at the destination
     --src-authfile FILE        the file with names and passwords for the source (default: that of --authfile)
@@ -69,7 +71,7 @@ def sync(
 
     job = _Sync(destination, session(registry), wanted_format(format), scoped=scoped, all=all)
     job.dry_run, job.keep_going, job.preserve, job.quiet = dry_run, keep_going, preserve_digests, quiet
-    job.retry_times = retry_times
+    job.retry_times, job.unsigned = retry_times, remove_signatures
     theirs = RegistryOptions(
         authfile=src_authfile or registry.authfile,
         cert_dir=src_cert_dir,
@@ -135,7 +137,7 @@ def _directories(source: str) -> Iterator[tuple[str, Source]]:
 class _Sync:
     """One synchronisation: where to, how, and how it goes."""
 
-    dry_run = keep_going = preserve = quiet = False
+    dry_run = keep_going = preserve = quiet = unsigned = False
     retry_times = 0
 
     def __init__(self, destination: str, session: Session, format: str | None, *, scoped: bool, all: bool) -> None:
@@ -166,8 +168,9 @@ class _Sync:
 
     def image(self, name: str, source: Source) -> None:
         """Copy one image, if it is not there already. name: its whole name where it is."""
-        from veloci.cli.copy import retried
+        from veloci.cli.copy import check_signatures, retried
 
+        check_signatures(source.name, lost=self.unsigned)
         target = f"{self.base}/{name if self.scoped else name.rpartition('/')[2]}"
         place = self._place(target)
         if self._is_there(source, place):
