@@ -243,6 +243,8 @@ class _Restoring:
         """Do what belongs to the moment that CRIU tells of."""
         try:
             if response.script == "setup-namespaces":
+                if any(each.type == "network" and not each.path for each in self.config.linux.namespaces):
+                    _loopback(response.pid)
                 self._hooks(response.pid)
             elif response.script == "post-restore":
                 self._restored(response.pid)
@@ -271,6 +273,23 @@ class _Restoring:
         container.directory.save(container.saved)
         if text := quick.text(container, self.config):
             container.directory.write("quick", text)
+
+
+def _loopback(pid: int) -> None:
+    """Bring up `lo` in the network namespace of process `pid`, which CRIU has made empty. Raises HostError."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        p.setns(namespace, p.CLONE_NEWNET)
+        try:
+            p.bring_up("lo")
+        finally:
+            p.setns(home, p.CLONE_NEWNET)
+    except OSError as error:
+        raise HostError("bring up lo", error, where="config.json: $.linux.namespaces") from error
+    finally:
+        os.close(home)
+        os.close(namespace)
 
 
 def _groups(pid: int) -> list[dict[str, str]]:
