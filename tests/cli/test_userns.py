@@ -53,10 +53,11 @@ def test_a_volume_is_owned_as_in_any_container_and_a_bind_by_the_host(box):
     box.ok("run", "--rm", "--network", "none", "-v", "v:/v", "bb", "touch", "/v/root")
     (box.path / "bind").mkdir()
     (box.path / "bind/file").write_text("seen\n")
-    script = "busybox stat -c %u /v /v/root /b/file; cat /b/file; touch /v/mapped; touch /b/new"
-    words = ("--network", "none", *MAP, "-v", "v:/v", "-v", f"{box.path}/bind:/b")
+    box.ok("volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", f"device={box.path}/bind", "named")
+    script = "busybox stat -c %u /v /v/root /b/file /n/file; cat /b/file; touch /v/mapped; touch /b/new"
+    words = ("--network", "none", *MAP, "-v", "v:/v", "-v", f"{box.path}/bind:/b", "-v", "named:/n")
     done = box.veloci("run", "--rm", *words, "bb", "sh", "-c", script)
-    assert done.stdout.split() == ["0", "0", "65534", "seen"]
+    assert done.stdout.split() == ["0", "0", "65534", "65534", "seen"]
     assert done.stderr == "touch: /b/new: Permission denied\n"
     found = box.ok("run", "--rm", "--network", "none", "-v", "v:/v", "bb", "busybox", "stat", "-c", "%u", "/v/mapped")
     assert found == "0\n"

@@ -150,12 +150,8 @@ class Creation:
             files.append(_shared_memory(data))
         if shared and not options.hostname:
             options = options.replace(hostname=self.records.load(shared).hostname)
-        mounts = (
-            _owned(point.configured()) if self.users and point.type == "volume" else point.configured()
-            for point in points
-        )
         options = options.replace(
-            mounts=(*files, *mounts),
+            mounts=(*files, *map(self._configured, points)),
             namespaces={**options.namespaces, **paths},
             uid_mappings=mappings[0],
             gid_mappings=mappings[1],
@@ -167,6 +163,12 @@ class Creation:
 
             edited(config, self.named)
         return config
+
+    def _configured(self, point: Point) -> dict[str, Any]:
+        """It in config.json; files of a volume, but of no directory of the host, are the container's users'."""
+        mount = point.configured()
+        ours = point.type == "volume" and not self._engine.volumes.get(point.name).options.get("device")
+        return _owned(mount) if self.users and ours else mount
 
     def _init(self, data: str, place: str) -> dict[str, Any]:
         """The init, as a file of this container alone."""
