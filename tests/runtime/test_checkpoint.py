@@ -399,6 +399,17 @@ def test_without_criu_nothing_is_begun(runtime):
     assert runtime.left() == [runtime.id]
 
 
+@pytest.mark.parametrize("false", ["", "ln -s /bin/true", "touch", "mkfifo"], ids=["true", "link", "file", "fifo"])
+def test_the_null_device_becomes_the_containers_own_if_that_is_one(runtime, false):
+    runtime.detached("sleep", "100")
+    if false:
+        runtime("exec", runtime.id, "sh", "-c", f"busybox rm /dev/null; busybox {false} /dev/null")
+    told = runtime("exec", runtime.id, "stat", "-L", "-c", "%t:%T %d", "/proc/self/fd/0", "/dev/null")
+    (device, file_system), (_, own) = (line.split() for line in told.stdout.splitlines())
+    assert device == "1:3"
+    assert (file_system == own) == (not false)
+
+
 def test_podmans_questions_are_answered(runtime):
     assert runtime("checkpoint", "--help").returncode == 0
     assert "flag needs an argument" in runtime("restore", "--lsm-mount-context").stderr
