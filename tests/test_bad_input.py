@@ -231,7 +231,7 @@ RUNCS = [
     ("unknown container", "exec nosuch true", "{}", "exec failed: container does not exist"),
     *(("misuse", f"{verb} --nonsense", "{}", "--nonsense: unknown option\n  try: veloci-runtime * --help") for verb in "state start kill delete pause resume ps update list spec".split()),
     *(("misuse", verb, "{}", f"{verb}: takes *\n  try: veloci-runtime {verb} --help") for verb in "state start kill delete pause resume ps update".split()),
-    ("misuse", "nonsense", "{}", "no command 'nonsense'\n  try: veloci-runtime --help"),
+    ("misuse", "nonsense", "{}", "No help topic for 'nonsense'\n  try: veloci-runtime --help"),
     ("misuse", "--nonsense list", "{}", "--nonsense: unknown option\n  try: veloci-runtime --help"),
     ("misuse", "list --format nonsense", "{}", "--format: invalid format option\n  try: table or json"),
 ]  # fmt: skip

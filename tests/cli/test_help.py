@@ -107,7 +107,8 @@ def test_every_command_of_the_runtime_tells_how_it_is_used(capsys, name):
     assert oci.main([name, "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith(f"Usage: veloci-runtime {name}")
+    assert out.startswith(f"NAME:\n   veloci-runtime {name} - ")
+    assert f"\nUsage: veloci-runtime {name}" in out
     described = {word.rstrip(",") for line in out.splitlines() if "  " in line.strip() for word in line.split()}
     assert set(known.flags) - described == set()
 

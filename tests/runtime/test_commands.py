@@ -45,6 +45,30 @@ def files(tmp_path):
 
 
 @pytest.mark.needs("bash")
+def test_a_list_of_a_root_that_is_not_there_fails(runtime):
+    assert runtime("list").returncode == 1
+
+
+def test_a_kill_ends_what_no_namespace_of_its_own_would(runtime):
+    def change(config):
+        config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "pid"]
+
+    runtime.detached("sh", "-c", "sleep 100 & sleep 100 & wait", change=change)
+    for _ in range(100):
+        pids = json.loads(runtime("ps", "--format", "json", runtime.id).stdout)
+        if len(pids) == 3:
+            break
+        time.sleep(0.02)
+    assert runtime("kill", runtime.id, "KILL").returncode == 0
+    for _ in range(100):
+        if not any(os.path.exists(f"/proc/{pid}") for pid in pids[1:]):
+            break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("its processes are still there")
+    runtime("delete", "-f", runtime.id)
+
+
 def test_descriptors_are_preserved_on_demand(either, files):
     either.configure("sh", "-c", "cat <&3; cat <&4; ls /proc/self/fd | wc -l")
     done = call(either, "run", "--preserve-fds", "2", "--bundle", str(either.bundle), either.id, fds=files)
@@ -180,6 +204,7 @@ def test_features_are_at_least_runcs(runtime):
 
 
 def test_debug_tells_what_is_called(runtime, tmp_path):
+    runtime.root.mkdir()
     log = tmp_path / "log"
     runtime("--debug", "--log", str(log), "--log-format", "json", "list", "-q")
     lines = [json.loads(line) for line in log.read_text().splitlines()]

@@ -112,7 +112,7 @@ def test_a_hook_that_fails_before_the_start_ends_the_container(runtime, noted, n
     assert done.returncode == 1
     assert done.stderr == (
         f"veloci-runtime: veloci-runtime run failed: config.json: $.hooks.{name}[1]: "
-        "hook /bin/sh failed with status 3: told; why\n"
+        f"error running {name} hook #1: /bin/sh failed with status 3: told; why\n"
     )
     assert noted.read_text() == "poststop\n"
     assert runtime.traces() == []
@@ -137,7 +137,8 @@ def test_a_container_whose_start_hook_fails_has_stopped(runtime, noted):
     done = runtime("start", runtime.id)
     assert (done.returncode, done.stderr) == (
         1,
-        "veloci-runtime: config.json: $.hooks.startContainer[0]: hook /bin/sh failed with status 3: no\n",
+        "veloci-runtime: config.json: $.hooks.startContainer[0]: "
+        "error running startContainer hook #0: /bin/sh failed with status 3: no\n",
     )
     assert runtime.state()["status"] == "stopped"
     assert runtime("delete", runtime.id).returncode == 0
@@ -157,14 +158,30 @@ def test_a_failing_poststop_hook_does_not_stop_the_others(runtime, noted):
 def test_a_hook_that_outlasts_its_timeout_is_killed(runtime, name):
     done = runtime.run("true", change=lambda c: c.update(hooks={name: [shell("exec sleep 50", timeout=1)]}))
     assert done.stderr == (
-        f"veloci-runtime: veloci-runtime run failed: config.json: $.hooks.{name}[0]: hook /bin/sh: took more than 1 s\n"
+        f"veloci-runtime: veloci-runtime run failed: config.json: $.hooks.{name}[0]: "
+        f"error running {name} hook #0: /bin/sh: took more than 1 s\n"
     )
     assert runtime.traces() == []
 
 
 def test_a_program_that_is_not_there_is_named(runtime):
     done = runtime.run("true", change=lambda c: c.update(hooks={"prestart": [{"path": "/nope"}]}))
-    assert done.stderr.endswith("$.hooks.prestart[0]: hook /nope failed with status 127: No such file or directory\n")
+    assert done.stderr.endswith("prestart hook #0: /nope failed with status 127: No such file or directory\n")
+
+
+def test_a_hook_in_the_container_has_its_place_and_environment(runtime):
+    place = within("test -d ./bin && pwd > ./here")
+    given = shell('test "$ONE$HOME" = two/')
+    done = runtime.run(
+        "cat",
+        "/here",
+        change=lambda c: (
+            c["process"].update(env=["ONE=two", "PATH=/bin"]),
+            c["root"].update(readonly=False),
+            c.update(hooks={"createContainer": [place], "startContainer": [given]}),
+        ),
+    )
+    assert (done.stdout, done.stderr) == (f"{runtime.bundle}/rootfs\n", "")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,53 @@ def test_home_is_looked_up_in_the_containers_passwd(either):
     assert either.run(*script, change=kept).stdout == "/x\n"
 
 
+def test_an_empty_home_is_none_and_the_last_of_two_values_counts(runtime):
+    env = ["PATH=/bin", "HOME=/x", "HOME=", "ONE=two", "ONE=three"]
+    assert runtime.run("sh", "-c", "echo $HOME $ONE", change=process(env=env)).stdout == "/ three\n"
+
+
+def test_an_exec_is_the_containers_user_but_for_what_it_names(either):
+    user = {"uid": 7, "gid": 8, "additionalGids": [9]}
+    either.detached("sleep", "100", change=process(user=user))
+    assert either("exec", either.id, "id").stdout == "uid=7 gid=8 groups=9\n"
+    assert either("exec", "--user", "5", either.id, "id").stdout == "uid=5 gid=8 groups=9\n"
+    assert either("exec", "--user", "5:6", "-g", "4", either.id, "id").stdout == "uid=5 gid=6 groups=4,9\n"
+    either("delete", "-f", either.id)
+
+
+def test_a_script_without_its_interpreter_is_named(either):
+    script = either.bundle / "rootfs/bin/run.sh"
+    script.write_text("#!/nope foo\n")
+    script.chmod(0o755)
+    either.detached("sleep", "100")
+    done = either("exec", either.id, "/bin/run.sh")
+    assert "no such file or directory" in done.stderr
+    assert done.returncode != 0
+    either("delete", "-f", either.id)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_the_callers_processors_are_not_the_containers(runtime):
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        shown = runtime.run("grep", "Cpus_allowed_list", "/proc/self/status").stdout
+        runtime.detached("sleep", "100")
+        assert runtime("exec", runtime.id, "grep", "Cpus_allowed_list", "/proc/self/status").stdout == shown
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert shown.split()[1] == f"0-{os.cpu_count() - 1}"
+    runtime("delete", "-f", runtime.id)
+
+
+def test_an_exec_can_have_a_capability_more(runtime):
+    inherited = {name: ["CAP_KILL", "CAP_CHOWN"] for name in ("bounding", "inheritable", "permitted", "effective")}
+    runtime.detached("sleep", "100", change=process(capabilities=inherited))
+    done = runtime("exec", "--cap", "CAP_CHOWN", runtime.id, "grep", "CapAmb", "/proc/self/status")
+    assert done.stdout == "CapAmb:\t0000000000000001\n", done.stderr
+    runtime("delete", "-f", runtime.id)
+
+
 def test_arguments_and_environment_come_as_they_are(either):
     odd = "tab\there, 'quotes' \"too\", $no, ünïcode, \\back"
     done = either.run(

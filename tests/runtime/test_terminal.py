@@ -79,6 +79,14 @@ def person(either):
         each.process.wait()
 
 
+def test_newlines_are_left_to_who_shows_them(runtime):
+    done = runtime.run("sh", "-c", "echo one; echo two", change=terminal)
+    assert done.stdout == "one\ntwo\n", done.stderr
+    runtime.detached("sleep", "100")
+    assert runtime("exec", "-t", runtime.id, "sh", "-c", "echo one; echo two").stdout == "one\ntwo\n"
+    runtime("delete", "-f", runtime.id)
+
+
 def test_a_container_runs_on_the_callers_terminal(runtime):
     runtime.configure("sh", "-c", "tty; stty size; read line; echo got $line; exit 5", change=terminal)
     (runtime.bundle / "rootfs/bin/tty").symlink_to("busybox")

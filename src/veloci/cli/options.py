@@ -94,10 +94,11 @@ class Usage:
         return found
 
 
-def call(command: Callable[..., int | None], words: Sequence[str], *, program: str) -> int:
+def call(command: Callable[..., int | None], words: Sequence[str], *, program: str, named: bool = False) -> int:
     """Call `command` with what `words` say. Returns its exit status.
 
-    program: what the user typed to get here, for messages. Raises InvalidInput naming the word.
+    program: what the user typed to get here, for messages. named: the help begins with the name, as runc's.
+    Raises InvalidInput naming the word.
     """
     usage = Usage(command, program)
     positional: list[str] = []
@@ -112,6 +113,8 @@ def call(command: Callable[..., int | None], words: Sequence[str], *, program: s
             positional += queue
             break
         if word in ("--help", "-h") and word not in usage.flags:
+            if named:
+                print(f"NAME:\n   {program} - {usage.text().splitlines()[0]}\n")
             print(usage.help())
             return 0
         if word.startswith("-") and word != "-":

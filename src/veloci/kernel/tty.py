@@ -44,6 +44,15 @@ def resize(tty: int, rows: int, columns: int) -> None:
     ioctl(tty, _TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
 
 
+def plain(tty: int) -> None:
+    """Leave newlines as they are: whose terminal shows them makes of each what it needs — ONLCR, termios(3)."""
+    import termios
+
+    modes = termios.tcgetattr(tty)
+    modes[1] &= ~termios.ONLCR
+    termios.tcsetattr(tty, termios.TCSANOW, modes)
+
+
 def send(socket: int, descriptor: int, name: str) -> None:
     """Send `descriptor` with the text `name` over the connected AF_UNIX `socket` — SCM_RIGHTS, unix(7)."""
     import _socket  # `socket` imports enum

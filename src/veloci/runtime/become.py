@@ -75,6 +75,8 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         if not plan["clone"] & p.CLONE_NEWUSER:
             p.prctl(p.PR_SET_DUMPABLE, 0)  # after the maps otherwise: until then they are written through /proc
         os.umask(0)
+        if not plan["pinned"] and len(os.sched_getaffinity(0)) != (every := os.cpu_count() or 1):
+            os.sched_setaffinity(0, range(every))  # the caller's processors are not the container's; its cpuset stays
         for number in (SIGPIPE, SIGXFSZ):  # which the interpreter ignores; the program is not to
             signal(number, SIG_DFL)
         for doing, at, arguments in plan["steps"]:  # noqa: B007 -- read when a step fails
@@ -82,6 +84,7 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         doing, at = f'exec: "{plan["args"][0]}"', "$.process.args[0]"
         env = _with_home(plan["env"])
         path = find(plan["args"][0], env)
+        _interpreter(path)
         close = 3 + preserve
         # Ours go above what the program keeps, before anything is put at its place.
         last, child.parent = _above(_stub(child), close), _above(child.parent, close)
@@ -134,7 +137,7 @@ def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], 
         os.set_inheritable(wait, False)
         os.read(wait, 1)
         try:
-            hooks_module.run("startContainer", hooks, child.state("created"))
+            hooks_module.run("startContainer", hooks, child.state("created"), env)  # as runc: the program's
         except VelociError as error:
             os.write(child.outcome, f"{error.where}\0{error.args[0]}".encode(errors="replace"))
             os._exit(1)
@@ -157,9 +160,9 @@ def _report(child: Child, doing: str, at: str, error: OSError) -> None:
 
 
 def _with_home(entries: list[str]) -> dict[str, str]:
-    """The environment as a table; HOME from the container's /etc/passwd when it is not given."""
+    """The environment as a table; HOME from the container's /etc/passwd when it is not given, or empty."""
     env = dict(entry.partition("=")[::2] for entry in entries)
-    if "HOME" not in env:
+    if not env.get("HOME"):
         from veloci.kernel.files import read_in_root
 
         root = os.open("/", os.O_PATH | os.O_CLOEXEC)
@@ -200,3 +203,21 @@ def _executable(path: str) -> None:
     mode = os.stat(path).st_mode
     if mode & 0o170000 == 0o040000 or not os.access(path, os.X_OK):
         raise PermissionError(EACCES, "permission denied")
+
+
+def _interpreter(path: str) -> None:
+    """Raise OSError if `path` is a script whose interpreter is not there: the stub could only exit with a number."""
+    try:
+        script = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # it may be executed and not read
+    try:
+        start = os.read(script, 256)
+    finally:
+        os.close(script)
+    words = start[2:].partition(b"\n")[0].split()
+    if start.startswith(b"#!") and words:
+        try:
+            os.stat(words[0])
+        except FileNotFoundError:
+            raise OSError(ENOENT, f"exec {path}: no such file or directory") from None

@@ -24,6 +24,7 @@ class Child:
         self.sources: list[int] = []  # those that it opened before it changed its user, in the order of their steps
         self.console_socket = -1  # where a terminal's ptmx goes
         self.tty = -1
+        self.attended: tuple[int, int] | None = None  # rows and columns of the caller's own, which shows it
         self.stdio: tuple[int, int, int] | None = None
         self.bpf = b""  # the seccomp filter
         self.bpf_flags = 0

@@ -10,7 +10,7 @@ from errno import EINVAL, ESRCH
 
 from veloci.errors import Conflict, InvalidInput, NotFound
 from veloci.runtime.state import Directory, Saved, ids, process
-from veloci.spec.document import dumps
+from veloci.spec.document import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from veloci.spec.runtime import Config, Hooks, Resources
 
     Stdio = tuple[int, int, int]
+    Attending = Callable[[], tuple[int, tuple[int, int]]]
 
 ROOT = "/run/veloci-runtime"
 
@@ -42,7 +43,7 @@ class Container:
         *,
         root: str = ROOT,
         stdio: Stdio | None = None,
-        console: int | Callable[[], int] = -1,
+        console: int | Attending = -1,
         config: Config | None = None,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
@@ -57,7 +58,8 @@ class Container:
 
         root: the runtime's state directory. stdio: descriptors for its 0, 1 and 2; None: ours. console: a
         connected AF_UNIX socket that gets the terminal's ptmx when process.terminal is set, or a function
-        that is then called for it. config: instead of the bundle's config.json. preserve_fds: how many
+        that is then called for it, and for the rows and columns of the terminal that shows it.
+        config: instead of the bundle's config.json. preserve_fds: how many
         descriptors from 3 on it keeps. environment: variables besides those of process.env. start: it does not
         wait; this returns when its program runs. systemd: its cgroup is a scope that systemd makes,
         linux.cgroupsPath is "slice:prefix:name". rootless: without a cgroup where this user may make none.
@@ -196,10 +198,16 @@ class Container:
         if all and self.status == "stopped":
             self.group.kill(signal)  # what is left without a pid namespace
             return
-        if all and self._alive():
+        all = all or (signal == 9 and self._shares_pids())  # no kernel ends the rest with the first
+        if all and (self._alive() or (signal == 9 and self.group.pids())):
             self.group.kill(signal)
         elif not self._signal(signal):
             raise Conflict("container not running")
+
+    def _shares_pids(self) -> bool:
+        """Whether its processes are in a pid namespace that was there before it."""
+        linux = loads(self.directory.read("config.json")).get("linux") or {}
+        return not any(each["type"] == "pid" and not each.get("path") for each in linux.get("namespaces") or ())
 
     def _signal(self, signal: int) -> bool:
         """Send `signal` to its first process. Returns whether it was there to take it."""
@@ -245,15 +253,16 @@ class Container:
         process: Process | dict[str, Any],
         *,
         stdio: Stdio | None = None,
-        console: int = -1,
+        console: int | Attending = -1,
         preserve_fds: int = 0,
-        cgroup: str = "",
+        cgroup: Sequence[str] = (),
         ignore_paused: bool = False,
     ) -> int:
         """Run a further process in it. Returns its pid, a child of this process.
 
-        process: as config.json's. stdio, console, preserve_fds: as for create. cgroup: a group below the
-        container's. Raises Conflict if it does not run, HostError.
+        process: as config.json's. stdio, console, preserve_fds: as for create. cgroup: groups below the
+        container's, each for all controllers or for those named before a colon. Raises Conflict if it does not run,
+        HostError.
         """
         from veloci.runtime.exec import enter
 

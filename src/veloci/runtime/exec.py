@@ -16,10 +16,10 @@ from veloci.spec.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from veloci.runtime.container import Container
+    from veloci.runtime.container import Attending, Container
     from veloci.runtime.plan import Plan, Step
     from veloci.spec.runtime import Seccomp
 
@@ -39,21 +39,27 @@ def enter(
     container: Container,
     process: Process | dict[str, Any],
     stdio: tuple[int, int, int] | None,
-    console: int,
+    console: int | Attending,
     preserve: int,
-    cgroup: str,
+    cgroup: Sequence[str],
 ) -> int:
     """Run `process` in `container`. Returns its pid, a child of this process. Raises InvalidInput, HostError."""
     if isinstance(process, dict):
         identity.check_text(process, "process: $")
         process = Process.checked(process, name="process")
-    if process.terminal and console < 0:
+    if process.terminal and not callable(console) and console < 0:
         raise InvalidInput("a terminal needs a console socket", where="--tty")
     # It was checked when the container was made: what holds for a further process is enough.
     linux = loads(container.directory.read("config.json")).get("linux") or {}
     profile = None
     child = Child()
-    child.stdio, child.console_socket = stdio, console
+    child.stdio = stdio
+    if callable(console):
+        import termios  # noqa: F401 -- for the child
+
+        child.console_socket, child.attended = console()
+    else:
+        child.console_socket = console
     if linux.get("seccomp"):
         from veloci.kernel import seccomp  # here, for the child can import nothing
         from veloci.runtime import filters
@@ -73,7 +79,14 @@ def enter(
         raise Conflict("cannot exec in a stopped container") from None
     try:
         steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
-        plan: Plan = {"clone": 0, "join": [], "steps": steps, "args": list(process.args), "env": list(process.env)}
+        plan: Plan = {
+            "clone": 0,
+            "join": [],
+            "steps": steps,
+            "args": list(process.args),
+            "env": list(process.env),
+            "pinned": process.exec_cpu_affinity is not None,
+        }
         entering = _Entering(process, _group(container, cgroup), lambda pid: _listener(pid, container, profile))
         entering.classes = container.saved.classes
         return entering.launch(plan, child, descriptor, bits, preserve)
@@ -184,21 +197,23 @@ def _different(pid: int) -> int:
     return bits
 
 
-def _group(container: Container, below: str) -> Group:
-    """The container's group, or an existing one `below` it: "path" or "controller[,controller]:path"."""
+def _group(container: Container, below: Sequence[str]) -> Group:
+    """The container's group, or existing ones `below` it: each "path" or "controller[,controller]:path"."""
     if not below:
         return container.group
-    controllers, colon, path = below.rpartition(":")
-    if ".." in path.split("/"):
-        raise InvalidInput(f"{path!r} leads out of the container's cgroup", where="--cgroup")
-    wanted = set(controllers.split(",")) if colon else None
-    places = {
-        name: f"{directory}/{path.strip('/')}".rstrip("/")
-        if wanted is None or wanted & set(name.split(","))
-        else directory
-        for name, directory in container.saved.cgroups.items()
-    }
+    places = dict(container.saved.cgroups)
+    for wish in below:
+        controllers, colon, path = wish.rpartition(":")
+        if ".." in path.split("/"):
+            raise InvalidInput(f"bad sub cgroup path: {path}", where="--cgroup")
+        wanted = set(controllers.split(",")) if colon else set()
+        known = {part for name in places for part in name.split(",")}
+        for controller in sorted(wanted - known):
+            raise InvalidInput(f"unknown controller {controller}", where="--cgroup")
+        for name, directory in container.saved.cgroups.items():
+            if not colon or wanted & set(name.split(",")):
+                places[name] = f"{directory}/{path.strip('/')}".rstrip("/")
     for directory in places.values():
         if not exists(directory):
-            raise InvalidInput(f"there is no cgroup {directory}", where="--cgroup")
+            raise InvalidInput(f"adding pid to cgroup {directory}: no such file or directory", where="--cgroup")
     return Group(places)

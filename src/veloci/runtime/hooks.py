@@ -14,7 +14,7 @@ from veloci.kernel.process import close_range, pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from veloci.runtime.state import Directory
     from veloci.spec.runtime import Hook, Hooks
@@ -56,31 +56,33 @@ def begin(directory: Directory) -> None:
         os.close(reader)
 
 
-def run(name: str, hooks: Sequence[Hook], state: bytes) -> None:
+def run(name: str, hooks: Sequence[Hook], state: bytes, environment: Mapping[str, str] | None = None) -> None:
     """Run `hooks` one after the other, each with `state` on its stdin and no environment but its own.
 
+    environment: that of a hook which names none.
     What they print is shown only when they fail, as in runc.
     Raises VelociError with the hook's place in config.json when one fails or outlasts its timeout.
     """
     for index, hook in enumerate(hooks):
         at = f"config.json: $.hooks.{name}[{index}]"
         try:
-            status, said = _run(hook, state)
+            status, said = _run(hook, state, environment or {})
         except OSError as error:
-            raise HostError(f"hook {hook.path}", error, where=at) from error
+            raise HostError(f"error running {name} hook #{index}: {hook.path}", error, where=at) from error
         if status:
             how = f"status {status}" if status > 0 else f"signal {-status}"
             text = said.decode(errors="replace").strip()
-            raise VelociError(f"hook {hook.path} failed with {how}{': ' if text else ''}{text}", where=at)
+            ended = f"{hook.path} failed with {how}{': ' if text else ''}{text}"
+            raise VelociError(f"error running {name} hook #{index}: {ended}", where=at)  # runc's words
 
 
-def _run(hook: Hook, state: bytes) -> tuple[int, bytes]:
+def _run(hook: Hook, state: bytes, environment: Mapping[str, str]) -> tuple[int, bytes]:
     """Its exit status, a signal as a negative number, and what it printed. Raises TimeoutError, OSError."""
     reader, writer = os.pipe()
     output, printed = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(hook, reader, printed)
+        _become(hook, reader, printed, environment)
     os.close(reader)
     os.close(printed)
     process = pidfd(pid)
@@ -103,14 +105,15 @@ def _run(hook: Hook, state: bytes) -> tuple[int, bytes]:
         os.close(process)
 
 
-def _become(hook: Hook, stdin: int, output: int) -> None:
+def _become(hook: Hook, stdin: int, output: int, environment: Mapping[str, str]) -> None:
     """In the child: the hook's program, or status 127 with the reason."""
     try:
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         close_range(3)
-        environment = dict(entry.partition("=")[::2] for entry in hook.env)
+        if hook.env:
+            environment = dict(entry.partition("=")[::2] for entry in hook.env)
         os.execve(hook.path, list(hook.args) or [hook.path], environment)
     except OSError as error:
         os.write(2, str(error.strerror).encode())

@@ -114,9 +114,9 @@ def check_text(value: object, where: str) -> None:
 def memory_policy(policy: MemoryPolicy) -> Step:
     """The step that sets on which nodes memory is taken. Raises InvalidInput."""
     at = "$.linux.memoryPolicy"
-    mode = _named(policy.mode, MEMORY_MODES, f"{at}.mode")
+    mode = _named(policy.mode, MEMORY_MODES, f"{at}.mode", "invalid memory policy mode: ")
     for index, flag in enumerate(policy.flags):
-        mode |= _named(flag, MEMORY_FLAGS, f"{at}.flags[{index}]")
+        mode |= _named(flag, MEMORY_FLAGS, f"{at}.flags[{index}]", "invalid memory policy flag: ")
     nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
     return "memory_policy", at, {"mode": mode, "nodes": sum(1 << node for node in nodes)}
 
@@ -191,7 +191,7 @@ def _mask(process: Process, name: str) -> int:
     return caps.mask(getattr(process.capabilities, name)) if process.capabilities else 0
 
 
-def _named(name: str, table: dict[str, int], at: str) -> int:
+def _named(name: str, table: dict[str, int], at: str, what: str = "") -> int:
     if name not in table:
-        raise InvalidInput(f"expected one of {', '.join(table)}, got {name!r}", where=f"config.json: {at}")
+        raise InvalidInput(f"{what}expected one of {', '.join(table)}, got {name!r}", where=f"config.json: {at}")
     return table[name]

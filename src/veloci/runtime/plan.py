@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         steps: list[Step]
         args: list[str]
         env: list[str]
+        pinned: bool  # to the processors that the parent sets
 
 
 CLONE = {
@@ -88,7 +89,14 @@ def compile(config: Config, bundle: str, cgroups: Mapping[str, str], *, pivot: b
         steps.append(identity.memory_policy(config.linux.memory_policy))
     filtered, rootless = config.linux.seccomp is not None, bool(new & p.CLONE_NEWUSER)
     steps += identity.compile(process, filtered=filtered, rootless=rootless)
-    return {"clone": clone & ~_LATE, "join": join, "steps": steps, "args": list(process.args), "env": list(process.env)}
+    return {
+        "clone": clone & ~_LATE,
+        "join": join,
+        "steps": steps,
+        "args": list(process.args),
+        "env": list(process.env),
+        "pinned": False,
+    }
 
 
 def _entering(config: Config, clone: int, new: int, keyring: str) -> list[Step]:
@@ -277,6 +285,8 @@ def _hidden(config: Config) -> list[Step]:
         for index, path in enumerate(paths):
             if not path.startswith("/"):
                 raise InvalidInput(f"{path!r} is not an absolute path", where=f"config.json: $.linux.{place}[{index}]")
+            if path in paths[:index]:
+                continue
             arguments: dict[str, object] = {"path": path}
             if name == "mask" and (label := _mount_label(linux)):
                 arguments["label"] = label

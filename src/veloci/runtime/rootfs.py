@@ -292,6 +292,9 @@ def terminal(child: Child, rows: int, columns: int) -> None:
 
     root = child.root if child.root >= 0 else os.open("/", os.O_PATH | os.O_CLOEXEC)
     ptmx, child.tty = tty.pair(root)
+    if child.attended:
+        tty.plain(ptmx)
+        rows, columns = child.attended
     if rows or columns:
         tty.resize(ptmx, rows, columns)
     tty.send(child.console_socket, ptmx, "/dev/ptmx")

@@ -18,9 +18,7 @@ from veloci.spec.runtime import Config, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from veloci.runtime.container import Container, Stdio
+    from veloci.runtime.container import Attending, Container, Stdio
     from veloci.spec.runtime import Mount
 
 VERSION = "1.2.0"  # of the runtime specification
@@ -157,7 +155,7 @@ class Starting:
     """One creation under way."""
 
     def __init__(
-        self, container: Container, config: Config, stdio: Stdio | None, console: int | Callable[[], int]
+        self, container: Container, config: Config, stdio: Stdio | None, console: int | Attending
     ) -> None:
         self.container, self.config, self.child = container, config, Child()
         child = self.child
@@ -184,7 +182,12 @@ class Starting:
 
             from veloci.kernel import tty  # noqa: F401
 
-            child.console_socket = console() if callable(console) else console
+            if callable(console):
+                import termios  # noqa: F401 -- for the child
+
+                child.console_socket, child.attended = console()
+            else:
+                child.console_socket = console
         if config.hooks:
             child.hooks = config.hooks
             from veloci.runtime import hooks  # noqa: F401

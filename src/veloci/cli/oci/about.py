@@ -47,6 +47,7 @@ def version() -> int:
 
 def help_() -> int:
     """Show the commands."""
+    print("NAME:\n   veloci-runtime - Open Container Initiative runtime\n")
     print("Usage: veloci-runtime [--root DIR] [--log FILE] [--log-format text|json] [--explain] COMMAND\n")
     for name in COMMANDS:
         print(f"  {name:12}{(command(name).__doc__ or '').strip().splitlines()[0]}")

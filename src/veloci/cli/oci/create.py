@@ -12,9 +12,8 @@ from veloci.spec.document import Document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from veloci.cli.oci.terminal import Console
+    from veloci.runtime.container import Attending
     from veloci.runtime.notify import Notify
 
 
@@ -40,10 +39,10 @@ class Making(Document):
 
 
 def _create(
-    id: str, making: Making, terminal: str | Callable[[], int], notify: Notify | None, *, start: bool = False
+    id: str, making: Making, terminal: str | Attending, notify: Notify | None, *, start: bool = False
 ) -> Container:
     """Make it. terminal: the path of the socket that gets its terminal, or what gives one if it has a terminal."""
-    console = terminal if callable(terminal) else -1
+    console: int | Attending = terminal if callable(terminal) else -1
     if isinstance(terminal, str) and terminal:
         from veloci.kernel import tty
 
@@ -116,11 +115,11 @@ def run(id: str, /, *, making: Making, detach: bool = False, keep: bool = False,
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     attended: list[Console] = []
 
-    def console() -> int:
+    def console() -> tuple[int, tuple[int, int]]:
         from veloci.cli.oci.terminal import Console
 
         attended.append(Console())
-        return attended[0].socket
+        return attended[0].socket, attended[0].size
 
     notify = notifying()
     container = _create(id, making, making.console_socket if detach else console, notify, start=True)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from veloci.runtime.container import Container
+    from veloci.runtime.container import Attending, Container
 
 
 def exec_(
@@ -31,7 +31,7 @@ def exec_(
     apparmor: str = "",
     process_label: str = "",
     cap: tuple[str, ...] = (),
-    cgroup: str = "",
+    cgroup: tuple[str, ...] = (),
     ignore_paused: bool = False,
     preserve_fds: int = 0,
 ) -> int:
@@ -51,7 +51,7 @@ def exec_(
     --apparmor PROFILE         its AppArmor profile
     --process-label LABEL      its SELinux label
     -c, --cap NAME             a further capability; may be repeated
-    --cgroup PATH              a group below the container's
+    --cgroup [CONTROLLERS:]PATH  a group below the container's; may be repeated
     --ignore-paused            although it is paused
     --preserve-fds N           keep N more descriptors than stdio
     """
@@ -74,7 +74,8 @@ def exec_(
         plain["apparmorProfile"] = apparmor
     if process_label:
         plain["selinuxLabel"] = process_label
-    console, attended = -1, None
+    console: int | Attending = -1
+    attended = None
     if console_socket:
         from veloci.kernel import tty as terminals
 
@@ -83,7 +84,8 @@ def exec_(
         from veloci.cli.oci.terminal import Console
 
         attended = Console()
-        console = attended.socket
+        place = attended.socket, attended.size
+        console = lambda: place  # noqa: E731
     pid = container.exec(plain, console=console, preserve_fds=preserve_fds, cgroup=cgroup, ignore_paused=ignore_paused)
     write_pid(pid_file, pid)
     send_pidfd(pidfd_socket, pid)
@@ -118,15 +120,18 @@ def _like(container: Container, user: str, additional_gids: tuple[str, ...], cap
         uid, _, gid = user.partition(":")
         if not _number(uid) or (gid and not _number(gid)):
             raise InvalidInput(f"{user!r} is not UID[:GID]", where="--user")
-        plain["user"] = {"uid": int(uid), "gid": int(gid or 0)}
+        own = plain.get("user") or {}
+        plain["user"] = {**own, "uid": int(uid), "gid": int(gid or own.get("gid") or 0)}
     if additional_gids:
         for gid in additional_gids:
             if not _number(gid):
                 raise InvalidInput(f"{gid!r} is not a number", where="--additional-gids")
-        plain.setdefault("user", {"uid": 0, "gid": 0})["additionalGids"] = [int(gid) for gid in additional_gids]
+        own = plain.setdefault("user", {"uid": 0, "gid": 0})
+        own["additionalGids"] = [*(own.get("additionalGids") or []), *map(int, additional_gids)]
     if cap:
         sets = plain.setdefault("capabilities", {})
-        for name in ("bounding", "effective", "permitted"):
+        more = ("ambient",) if sets.get("inheritable") else ()  # none is ambient that is not inheritable
+        for name in ("bounding", "effective", "permitted", *more):
             sets[name] = [*(sets.get(name) or []), *cap]
     return plain
 

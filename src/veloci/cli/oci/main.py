@@ -56,7 +56,7 @@ _chosen: dict[str, str] = {}
 def command(name: str) -> Callable[..., int]:
     """The function behind the command `name`. Raises InvalidInput if there is none."""
     if name not in COMMANDS:
-        raise InvalidInput(f"no command {name!r}", hint="veloci-runtime --help", exit_status=3)
+        raise InvalidInput(f"No help topic for {name!r}", hint="veloci-runtime --help", exit_status=3)
     module, function = COMMANDS[name]
     found: Callable[..., int] = getattr(__import__(f"veloci.cli.oci.{module}", fromlist=[function]), function)
     return found
@@ -86,7 +86,7 @@ def main(words: list[str] | None = None) -> int:
             open(log, "ab").close()
         if "debug" in _chosen:
             _log("debug", f"{name} {' '.join(rest)}")
-        status = call(function, rest, program=f"veloci-runtime {name}")
+        status = call(function, rest, program=f"veloci-runtime {name}", named=True)
         if "debug" in _chosen:
             _log("debug", f"{name} ended with status {status}")
         return status

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from veloci.cli.oci.main import load, root
-from veloci.errors import InvalidInput
+from veloci.cli.oci.main import load, root, value
+from veloci.errors import InvalidInput, NotFound
+from veloci.kernel.cgroupfs import exists
 from veloci.spec.document import dumps
 
 
@@ -25,6 +26,8 @@ def list_(*, format: str = "table", quiet: bool = False) -> int:
     """
     from veloci.runtime.container import Container
 
+    if value("root", "") and not exists(root()):
+        raise NotFound(f"open {root()}: no such file or directory", where="--root")
     found = [{**container.state(), "owner": _owner(container.saved.owner)} for container in Container.list(root())]
     if quiet:
         sys.stdout.write("".join(f"{each['id']}\n" for each in found))

@@ -17,19 +17,20 @@ _PART = 65536  # bytes
 
 
 class Console:
-    """The place that a container's terminal is sent to. socket: for the runtime, as `console`."""
+    """The place that a container's terminal is sent to. socket, size: for the runtime, as `console`."""
 
     def __init__(self) -> None:
         self._ours, self.socket = socketpair()
+        self._own = next((number for number in range(3) if posix.isatty(number)), -1)
+        self.size = tty.size(self._own) if self._own >= 0 else (0, 0)  # rows and columns
 
     def attend(self, pid: int) -> int:
         """Pass on what is typed and shown until process `pid` has ended. Returns its exit status as a shell's."""
         terminal = tty.receive(self._ours)
         posix.close(self._ours)
         posix.close(self.socket)
-        own = next((number for number in range(3) if posix.isatty(number)), -1)
         try:
-            return _attended(pid, terminal, own)
+            return _attended(pid, terminal, self._own)
         finally:
             posix.close(terminal)
 
@@ -57,7 +58,10 @@ def _attended(pid: int, terminal: int, own: int) -> int:
 
 
 def _raw(modes: list[int | list[bytes | int]]) -> list[int | list[bytes | int]]:
-    """A terminal's modes with which every byte is passed on as it is — cfmakeraw, termios(3)."""
+    """A terminal's modes with which every byte typed is passed on as it is — cfmakeraw, termios(3).
+
+    What is shown stays processed: the container's terminal leaves newlines to this one.
+    """
     input, output, control, local, *rest = modes
     assert isinstance(input, int)
     assert isinstance(output, int)
@@ -67,7 +71,7 @@ def _raw(modes: list[int | list[bytes | int]]) -> list[int | list[bytes | int]]:
     input &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
     local &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     control = control & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    return [input, output & ~termios.OPOST, control, local, *rest]
+    return [input, output | termios.OPOST, control, local, *rest]
 
 
 def _relay(process: int, terminal: int) -> None:
