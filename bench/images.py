@@ -234,11 +234,8 @@ class Bench:
 
     def emptied(self, tool):
         """Remove every image that the tool has."""
-        if tool.startswith("veloci"):
-            shutil.rmtree(self.work / "data", ignore_errors=True)
-        else:
-            every = {"podman": [*self.podman, "rmi", "-af"], "docker": [*self.docker, "image", "prune", "-af"]}
-            subprocess.run(every[tool], check=True, capture_output=True)
+        every = {"podman": [*self.podman, "rmi", "-af"], "docker": [*self.docker, "image", "prune", "-af"]}
+        subprocess.run(every.get(tool, [VELOCI, "image", "prune", "-af"]), check=True, capture_output=True)
 
     def pull(self, registry, name="pull, ready to run", image="image", start=None):
         """From a registry, ready to run: with layers kept as they are, and unpacked. start: an image that is there."""

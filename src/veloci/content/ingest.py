@@ -9,6 +9,7 @@ from fcntl import LOCK_EX, flock
 
 from veloci.content.files import appear, is_at, made, replace, temporary, write
 from veloci.errors import Corrupt, HostError, InvalidInput
+from veloci.kernel.files import begin_write_back
 from veloci.layer.stream import CHUNK, Hashed, Verified
 from veloci.spec import digest as digests
 from veloci.spec.image import Descriptor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+AHEAD = 8 << 20  # bytes after which the kernel is told to begin to write them, so that little is left to wait for
 WORTH = 1 << 20  # bytes of an interrupted download that are worth keeping
 
 
@@ -80,9 +82,13 @@ class Claim:
         yield from chunks
 
     def _written(self, checked: Verified) -> Iterator[bytes]:
+        begun = max(self.start, checked.count)
         for chunk in checked:
             if checked.count > self.start:
                 write(self._file, chunk, checked.count - len(chunk))
+            if checked.count - begun >= AHEAD:
+                begin_write_back(self._file, begun, checked.count - begun)
+                begun = checked.count
             yield chunk
 
     def _drop(self) -> None:

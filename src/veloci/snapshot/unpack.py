@@ -191,10 +191,10 @@ class Unpacking:
         """Unpack the layer from its blob's bytes. Raises Corrupt, InvalidInput, HostError."""
         claim = self._unread[digest].pop()
         descriptor, diff_id = next((each, diff_id) for other, each, diff_id in self._claims if other is claim)
-        most = 2 * descriptor.size > sum(each.size for _, each, _ in self._claims)  # no other thread is busy for long
+        much = 3 * descriptor.size > sum(each.size for _, each, _ in self._claims)  # others end before
         with ExitStack() as stack:
             tar = decompressed(packed)
-            if self._ahead and most:
+            if self._ahead and much:
                 tar = stack.enter_context(closing(self._ahead(tar)))
             with Verified(tar, diff_id) as verified:
                 claim.read(verified)
