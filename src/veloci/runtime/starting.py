@@ -154,9 +154,7 @@ def _namespace(path: str, bit: int, at: str) -> int:
 class Starting:
     """One creation under way."""
 
-    def __init__(
-        self, container: Container, config: Config, stdio: Stdio | None, console: int | Attending
-    ) -> None:
+    def __init__(self, container: Container, config: Config, stdio: Stdio | None, console: int | Attending) -> None:
         self.container, self.config, self.child = container, config, Child()
         child = self.child
         child.stdio, child.known = stdio, False
