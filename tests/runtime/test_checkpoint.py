@@ -272,6 +272,23 @@ def test_hooks_run_when_the_namespaces_are_there(container):
 
 
 @checkpoints
+def test_a_hook_that_fails_ends_the_restore(container):
+    container.start("sleep", "100")
+    container.checkpoint()
+
+    def failing(config):
+        config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo no; exit 3"]}]}
+
+    container.runtime.configure("sleep", "100", change=failing)
+    words = ("restore", "-d", "--image-path", str(container.images), "--bundle", str(container.runtime.bundle))
+    done = container.runtime(*words, container.runtime.id)
+    assert done.stderr.startswith("veloci-runtime: config.json: $.hooks.createRuntime[0]: ")
+    assert done.stderr.endswith("/bin/sh failed with status 3: no\n")
+    assert done.returncode == 1
+    assert container.runtime.traces() == []
+
+
+@checkpoints
 @pytest.mark.needs("runc")
 @pytest.mark.parametrize("programs", [(PROGRAM, "runc"), ("runc", PROGRAM)], ids=["to runc", "from runc"])
 def test_images_travel_between_runtimes(tmp_path, programs):

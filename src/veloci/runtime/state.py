@@ -11,7 +11,7 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/runtime.md#state
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, ENOENT, ENXIO
+from errno import EEXIST, ENOENT, ENOTEMPTY, ENXIO
 
 from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 from veloci.spec.document import Document, dumps
@@ -105,12 +105,21 @@ class Directory:
                 try:
                     posix.unlink(f"{self.path}/{name}")
                 except IsADirectoryError:
-                    from shutil import rmtree
-
-                    rmtree(f"{self.path}/{name}")
+                    self._remove_directory(f"{self.path}/{name}")
             posix.rmdir(self.path)
         except FileNotFoundError:
             return
+
+    @staticmethod
+    def _remove_directory(path: str) -> None:
+        """Remove `notify` with its socket, or a directory that must be empty: nothing that is mounted there goes."""
+        try:
+            posix.rmdir(path)
+        except OSError as error:
+            if error.errno != ENOTEMPTY:
+                raise
+            posix.unlink(f"{path}/notify.sock")
+            posix.rmdir(path)
 
     def fifo(self) -> int:
         """Make exec.fifo. Returns a descriptor that reads from it and never sees its end."""

@@ -139,7 +139,9 @@ def check(program: str, features: Sequence[str] = ()) -> None:
 
 
 def explained(error: VelociError, directory: str, log: str) -> VelociError:
-    """`error` with the first fault that CRIU wrote in its log."""
+    """`error`, if it is CRIU's, with the first fault that CRIU wrote in its log."""
+    if not str(error.args[0]).startswith("criu "):
+        return error
     path = f"{directory}/{log}"
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -148,7 +150,7 @@ def explained(error: VelociError, directory: str, log: str) -> VelociError:
         return error
     # What it tries before to know the kernel, that it may not raise its own limits, that all has failed: no causes.
     causes = [fault for fault in faults if not fault.startswith(("rlimit: ", "tun: Unable")) and "FAILED" not in fault]
-    return type(error)(f"{error.args[0]}: {causes[0]}", hint=f"cat {path}") if causes else error
+    return VelociError(f"{error.args[0]}: {causes[0]}", hint=f"cat {path}") if causes else error
 
 
 def _found(program: str) -> str:
