@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 KEPT = PROJECT / ".vm"
 PACKAGES = (
     "systemd-sysv dbus kmod python3 linux-image-cloud-amd64 busybox-static runc crun libseccomp2 libcap2-bin "
-    "iproute2 nftables iptables attr acl curl procps strace ca-certificates uidmap dbus-user-session libpam-systemd"
+    "iproute2 nftables iptables attr acl curl procps strace ca-certificates uidmap criu dbus-user-session libpam-systemd"
 )
 LIBRARIES = "pytest", "pytest-timeout", "hypothesis", "msgspec", "pyroute2"
 TESTS = ["tests/runtime", "tests/kernel", "tests/snapshot", "tests/network", "tests/cli/test_run.py"]
