@@ -238,10 +238,11 @@ def server(data):
     method, _, target = first.partition(b" ")
     path, _, query = target.partition(b"?")
     fields = [each.partition(b": ") for each in rest]
+    plain = lambda words: words.decode("ascii", "replace")  # noqa: E731 -- uvicorn lets nothing else come so far
     scope = {
         "type": "http",
-        "method": text(method),
-        "path": unquote(text(path)),
+        "method": plain(method),
+        "path": unquote(plain(path)),
         "raw_path": path,
         "query_string": query,
         "headers": [(name.lower(), value) for name, _, value in fields],
