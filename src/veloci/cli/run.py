@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from veloci.engine.run_options import RunOptions
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import Conflict, InvalidInput, VelociError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ class _Pull:
 
 
 def _write(path: str, text: str, mode: str) -> None:
-    """Write --cidfile. Raises InvalidInput."""
+    """Write --cidfile. Raises Conflict if it is there, InvalidInput."""
     try:
         with open(path, mode) as file:
             file.write(text)
     except FileExistsError:
-        raise InvalidInput(f"container ID file found: {path}", where="--cidfile", hint=f"rm {path}") from None
+        raise Conflict(f"container ID file found: {path}", where="--cidfile", hint=f"rm {path}") from None
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}", where="--cidfile") from None
