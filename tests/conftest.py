@@ -5,11 +5,17 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that runs the tests in the background has them ignore what tests send to commands.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 # Two slow cores: the time an example takes says nothing.
 settings.register_profile("veloci", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 
@@ -36,6 +37,16 @@ def test_user_and_groups_are_exactly_those_given(either):
 def test_umask_is_set_and_022_by_default(either):
     assert status(either, "Umask", change=process()) == ["0022"]
     assert status(either, "Umask", change=process(user={"uid": 0, "gid": 0, "umask": 0o27})) == ["0027"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGPIPE])
+def test_what_the_caller_ignores_the_program_does_not(either, number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        (ignored,) = status(either, "SigIgn", change=process())
+    finally:
+        signal.signal(number, before)
+    assert int(ignored, 16) == 0
 
 
 def test_rlimits_are_set(either):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix as os
 import sys
-from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
+from _signal import NSIG, SIG_DFL, SIG_IGN, getsignal, signal
 from errno import EACCES, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM
 
 from veloci.errors import VelociError
@@ -68,6 +68,13 @@ def _between(plan: Plan, child: Child, join: Join) -> None:
         os._exit(1)
 
 
+def _heed_signals() -> None:
+    """What the interpreter or our caller ignores, the program is not to."""
+    for number in range(1, NSIG):
+        if getsignal(number) == SIG_IGN:
+            signal(number, SIG_DFL)
+
+
 def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], wait: int, preserve: int) -> NoReturn:
     sys.meta_path.clear()  # after the pivot nothing can be imported; better to fail always than sometimes
     doing = at = ""
@@ -77,8 +84,7 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         os.umask(0)
         if not plan["pinned"] and len(os.sched_getaffinity(0)) != (every := os.cpu_count() or 1):
             os.sched_setaffinity(0, range(every))  # the caller's processors are not the container's; its cpuset stays
-        for number in (SIGPIPE, SIGXFSZ):  # which the interpreter ignores; the program is not to
-            signal(number, SIG_DFL)
+        _heed_signals()
         for doing, at, arguments in plan["steps"]:  # noqa: B007 -- read when a step fails
             steps[doing](child, **arguments)
         doing, at = f'exec: "{plan["args"][0]}"', "$.process.args[0]"
