@@ -70,7 +70,7 @@ def prepare(
     assert config.root is not None
     if config.process.terminal and not console:
         raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
-    classes, own = _classes(config, id)
+    classes, own_classes = _classes(config, id)
     saved = Saved(
         oci_version=VERSION,
         id=id,
@@ -82,7 +82,7 @@ def prepare(
         scope=scope,
         annotations=config.annotations,
         classes=classes,
-        own_classes=own,
+        own_classes=own_classes,
     )
     return plan, config, raw, saved
 
