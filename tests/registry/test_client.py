@@ -9,8 +9,11 @@ from wire import BLOB, DATA, opened, repository, v2, verified, whole
 
 from veloci.errors import Corrupt, Denied, InvalidInput, NotFound, Unavailable, Unsupported
 from veloci.registry.credentials import Credentials
+from veloci.registry.session import Session
 from veloci.spec import media
 from veloci.spec.image import Descriptor
+from veloci.spec.reference import Reference
+from veloci.transport.registry import RegistryPlace
 
 
 def test_what_is_pushed_comes_back(registry, tmp_path):
@@ -34,6 +37,27 @@ def test_what_is_pushed_comes_back(registry, tmp_path):
     assert list(there.tags()) == ["v1"]
     there.delete(descriptor.digest)
     assert there.resolve() is None
+
+
+def test_the_blobs_of_what_a_tag_names_are_there_and_not_asked_for(tmp_path):
+    built = Built(tmp_path / "layout")
+    index = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % media.INDEX.encode()
+    answers = {"v0": (built.manifest, media.MANIFEST), "many": (index, media.INDEX)}
+
+    def answer(request):
+        raw, kind = answers.get(request.path.rpartition("/")[2], (b"", ""))
+        request.reply(200 if kind else 404, raw, Content_Type=kind)
+
+    with Scripted(v2(answer)) as server:
+        assert repository(server.address).parts() == {digest(blob) for blob in (built.config, *built.layers)}
+        assert repository(server.address, "app:many").parts() == repository(server.address, "app:none").parts() == set()
+        layer = Descriptor(media_type=media.LAYER_GZIP, digest=digest(built.layers[0]), size=len(built.layers[0]))
+        server.seen.clear()
+        place = RegistryPlace(Reference.parse(f"{server.address}/app:v0"), Session(wait=0.01))
+        assert place.has(layer)
+        assert not place.has(layer.replace(digest=digest(b"another")))
+    asked = [(method, path.rpartition("/")[2]) for method, path, _ in server.seen]
+    assert asked == [("GET", ""), ("GET", "v0"), ("HEAD", digest(b"another"))]  # the first: whether it speaks TLS
 
 
 def test_a_blob_is_mounted_across_repositories(registry):

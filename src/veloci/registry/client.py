@@ -12,6 +12,8 @@ from veloci.registry import listing, manifests, referrers
 from veloci.registry.access import Access
 from veloci.registry.download import download
 from veloci.registry.session import Session
+from veloci.spec import media
+from veloci.spec.image import Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,6 +174,22 @@ class Repository:
                 return True
         except NotFound:
             return False
+
+    def parts(self) -> frozenset[Digest]:
+        """The blobs of the image that the registry itself has under the reference: it has them too. Of an index none.
+
+        Registries take no manifest whose blobs they lack (spec.md#pushing-manifests), so nobody needs to ask for each.
+        """
+        own, wanted = self.own, self._wanted(None)
+        try:
+            response, raw = own.document(f"{own.base}/manifests/{wanted}", {"Accept": manifests.ACCEPT})
+            found = manifests.received(response, raw, wanted, own.where)
+            if not media.is_manifest(found.media_type):
+                return frozenset()
+            manifest = Manifest.decode(raw, name=f"manifest {found.digest}")
+        except VelociError:
+            return frozenset()
+        return frozenset(part.digest for part in (manifest.config, *manifest.layers) if not part.urls)
 
     @contextmanager
     def blob(self, descriptor: Descriptor, start: int = 0) -> Generator[Iterator[bytes]]:

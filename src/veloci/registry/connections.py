@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from socket import socket
+    from ssl import SSLContext
     from typing import Any
 
     from urllib3 import BaseHTTPResponse
@@ -97,24 +98,26 @@ class Connections:
         host = urlsplit(url).netloc
         by = self.proxied(url)
         with self._lock:
-            if host not in self._files:
-                self._files[host] = certificates.found(host, self._cert_dir) if url.startswith("https:") else []
-            files = self._files[host]
+            tls = url.startswith("https:")
+            if tls and host not in self._files:
+                self._files[host] = certificates.found(host, self._cert_dir)
+            files = self._files[host] if tls else []
             if elsewhere and self._cert_dir is not None:
                 files = [path for path in files if path.endswith(".crt")]
-            key = (verify, guarded and not by, tuple(files), by and (by.url, by.credentials))
+            key = (tls, verify, guarded and not by, tuple(files), by and (by.url, by.credentials))
             if key not in self._pools:
-                self._pools[key] = _manager(files, by, verify=verify, guarded=guarded and not by)
+                context = certificates.context(files, verify=verify) if tls else None
+                self._pools[key] = _manager(context, by, verify=verify, guarded=guarded and not by)
             return self._pools[key]
 
 
-def _manager(files: list[str], by: Proxy | None, *, verify: bool, guarded: bool) -> PoolManager:
+def _manager(context: SSLContext | None, by: Proxy | None, *, verify: bool, guarded: bool) -> PoolManager:
     if not verify:
         disable_warnings(InsecureRequestWarning)  # it is what the user asked for
     options: dict[str, Any] = {
         "maxsize": 8,
         "retries": Retry(0, redirect=False, raise_on_status=False),
-        "ssl_context": certificates.context(files, verify=verify),
+        "ssl_context": context,
     }
     if by is None:
         manager = PoolManager(**options)

@@ -20,6 +20,7 @@ from veloci.registry import protocol
 from veloci.registry.answers import (
     check_target,
     document,
+    gone,
     is_plain,
     joined,
     passing,
@@ -120,7 +121,10 @@ class Session:
         if insecure:
             self._insecure.add(host)
         found = f"https://{host}"
-        if insecure or is_loopback(urlsplit(f"//{host}").hostname or ""):
+        local = is_loopback(urlsplit(f"//{host}").hostname or "")
+        if local and self._speaks_plainly(host):
+            found = f"http://{host}"
+        elif insecure or local:
             try:
                 brief = Timeout(CONNECT, read=min(CONNECT, self.stall))
                 self._once("GET", f"{found}/v2/", None, {}, timeout=brief).close()
@@ -130,6 +134,21 @@ class Session:
                 found = f"http://{host}"
         self._origins[registry] = found
         return found
+
+    def _speaks_plainly(self, host: str) -> bool:
+        """Whether a registry of this machine answers without TLS, which is asked first: it is far less work.
+
+        One that wants TLS cuts the connection, answers 400 or leads elsewhere. Raises Unavailable if none is there.
+        """
+        try:
+            brief = Timeout(CONNECT, read=min(CONNECT, self.stall))
+            response = self._once("GET", f"http://{host}/v2/", None, {}, timeout=brief)
+        except HTTPError as error:
+            if gone(error):
+                raise unreachable(error, host) from None
+            return False
+        release(response)
+        return response.status not in (400, 426, *_REDIRECT)
 
     def auth(self, endpoint: Endpoint) -> Auth:
         """What is known of us at an endpoint."""

@@ -33,6 +33,7 @@ class RegistryPlace(Place):
         self.repository = Repository(self.reference, session=session)
         self._root: tuple[Descriptor, bytes] | None = None
         self._manifests: dict[Digest, tuple[Descriptor, bytes]] = {}
+        self._here: frozenset[Digest] | None = None  # blobs that need not be asked for
 
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """The repository itself."""
@@ -62,7 +63,9 @@ class RegistryPlace(Place):
 
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
-        return self.repository.has(descriptor)
+        if self._here is None:
+            self._here = self.repository.parts()
+        return descriptor.digest in self._here or self.repository.has(descriptor)
 
     def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. A blob of another repository of the same registry is mounted."""
