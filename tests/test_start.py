@@ -115,3 +115,16 @@ def test_a_container_is_made_and_ended_with_few_modules(runtime):
 @pytest.mark.needs("root", "busybox")
 def test_run_imports_what_create_start_and_delete_do(runtime):
     assert runtime("run", "--detach", "start") <= RUNTIME
+
+
+@pytest.mark.needs("root", "busybox")
+def test_a_seccomp_filter_that_is_known_already_takes_a_digest_more(runtime, tmp_path):
+    file = tmp_path / "bundle/config.json"
+    config = json.loads(file.read_text())
+    rules = [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    file.write_text(json.dumps(config))
+    runtime("run", "--detach", "start")
+    assert runtime("exec", "start", "/bin/true") <= RUNTIME | {"_sha2", "_sha256"}
+    runtime("delete", "--force", "start")
+    assert runtime("run", "--detach", "start") <= RUNTIME | {"_sha2", "_sha256"}
