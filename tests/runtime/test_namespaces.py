@@ -104,9 +104,52 @@ def test_all_eight_namespaces_are_new(mapped):
     assert not set(inside) & set(own)
 
 
+def without(config):
+    """No mount namespace of its own, and nothing hidden of the host's /proc."""
+    config["linux"].update(maskedPaths=[], readonlyPaths=[])
+    config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "mount"]
+
+
+def test_the_callers_mount_namespace_is_shared_and_left_as_it_was(runtime):
+    def mounts():
+        with open("/proc/self/mountinfo") as file:
+            return [line for line in file if str(runtime.bundle.parent) in line]
+
+    for _ in range(2):
+        runtime.detached("sleep", "100", change=without)
+        pid = runtime.state()["pid"]
+        assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        assert os.readlink(f"/proc/{pid}/root") == str(runtime.bundle / "rootfs")
+        assert mounts()
+        shown = runtime("exec", runtime.id, "ls", "/bin/busybox", "/proc/self/exe")
+        assert (shown.stdout, shown.stderr) == ("/bin/busybox\n/proc/self/exe\n", "")
+        assert runtime("exec", runtime.id, "ls", str(runtime.bundle)).returncode == 1
+        assert runtime("delete", "-f", runtime.id).returncode == 0
+        assert mounts() == []
+    done = runtime.run("nope", change=without)
+    assert "executable file not found" in done.stderr
+    assert (mounts(), runtime.traces()) == ([], [])
+
+
+def test_a_mount_namespace_is_joined_by_path(runtime):
+    with subprocess.Popen(["unshare", "--mount", "sleep", "100"]) as other:
+        own, theirs = os.readlink("/proc/self/ns/mnt"), ""
+        while theirs in ("", own):
+            theirs = os.readlink(f"/proc/{other.pid}/ns/mnt")
+
+        def join(config):
+            without(config)
+            config["linux"]["namespaces"].append({"type": "mount", "path": f"/proc/{other.pid}/ns/mnt"})
+
+        try:
+            done = runtime.run("readlink", "/proc/self/ns/mnt", change=join)
+            assert (done.stdout, done.stderr) == (f"{theirs}\n", "")
+        finally:
+            other.kill()
+
+
 @pytest.mark.parametrize("user", [False, True])
 def test_all_namespaces_but_mount_are_joined_by_path(mapped, user):
-    """A mount namespace holds the root, which is why each container makes its own."""
 
     def first(config):
         if user:

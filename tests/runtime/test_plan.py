@@ -97,10 +97,10 @@ def test_the_calls_of_the_plan_are_those_that_are_made(runtime, tmp_path):
 
 
 def test_what_is_wrong_is_said_as_by_create(runtime):
-    runtime.configure("true", change=lambda c: c["linux"].update(namespaces=[]))
+    runtime.configure("true", change=lambda c: c["linux"].update(rootfsPropagation="x"))
     done = runtime("plan", "--bundle", str(runtime.bundle))
     assert done.returncode == 1
-    assert "config.json: $.linux.namespaces" in done.stderr
+    assert "config.json: $.linux.rootfsPropagation" in done.stderr
 
 
 def test_a_failure_is_explained_on_demand(runtime):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix  # what `os` is made of, without the abstract classes that take it 1 ms
 from errno import EINVAL, ESRCH
 
-from veloci.errors import Conflict, InvalidInput, NotFound
+from veloci.errors import Conflict, HostError, InvalidInput, NotFound
 from veloci.runtime.state import Directory, Saved, ids, process
 from veloci.spec.document import dumps, loads
 
@@ -295,6 +295,8 @@ class Container:
         group.kill()
         _reap(self.saved.pid)
         group.remove()
+        if self.saved.covers:
+            _unmount(self.saved.rootfs, self.saved.covers)
         if self.saved.own_classes:
             from veloci.runtime import rdt
 
@@ -322,6 +324,20 @@ class Container:
     def _hook_state(self, status: str) -> bytes:
         pid = 0 if status == "stopped" else self.saved.pid  # also when it has ended before its hook runs
         return dumps({**self.state(), "status": status, "pid": pid})
+
+
+def _unmount(rootfs: str, covers: int) -> None:
+    """Unmount what a container has mounted at and below its root. covers: the mount below, which is not its."""
+    from veloci.kernel import mount
+    from veloci.runtime.state import mount_of
+
+    try:
+        if mount_of(rootfs) != covers:
+            mount.umount(rootfs, mount.MNT_DETACH)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"unmount {rootfs}", error) from error
 
 
 def _gone(pid: int) -> None:

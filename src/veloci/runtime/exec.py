@@ -79,6 +79,9 @@ def enter(
         raise Conflict("cannot exec in a stopped container") from None
     try:
         steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
+        if not bits & p.CLONE_NEWNS:
+            child.root = posix.open(f"/proc/{container.saved.pid}/root", posix.O_PATH | posix.O_CLOEXEC)
+            steps.insert(0, ("same_root", "", {}))
         plan: Plan = {
             "clone": 0,
             "join": [],
@@ -91,7 +94,9 @@ def enter(
         entering.classes = container.saved.classes
         return entering.launch(plan, child, descriptor, bits, preserve)
     finally:
-        posix.close(descriptor)
+        for each in (descriptor, child.root):
+            if each >= 0:
+                posix.close(each)
 
 
 def _listener(pid: int, container: Container, profile: Seccomp | None) -> None:

@@ -207,6 +207,8 @@ STEPS: dict[str, tuple[Calls, str]] = {
         "last, for things had to be made in it",
     ),
     "pivot": (lambda _: "pivot_root(., .), umount2(., MNT_DETACH)", "the host's files are out of reach from here on"),
+    "same_root": (lambda _: "chroot", "where there is no mount namespace of the container's own"),
+    "change_root": (lambda _: "chroot", "without a mount namespace of its own: the others keep their root"),
     "move_root": (lambda _: "mount(MS_MOVE), chroot", "as --no-pivot asks, for a root on a ramdisk"),
     "propagate": (lambda g: f"mount(/, {_propagation(g['flags'])})", "as the document wants it inside"),
     "hostname": (lambda g: f"sethostname({g['name']})", "the namespace's own name"),

@@ -76,7 +76,10 @@ def compile(config: Config, bundle: str, cgroups: Mapping[str, str], *, pivot: b
     steps += _building(config, bundle, cgroups, clone, new)
     if new & p.CLONE_NEWUSER:
         steps = _opening(steps, cgroups)
-    steps.append(("pivot" if pivot else "move_root", "$.root.path", {}))
+    if new & p.CLONE_NEWNS:
+        steps.append(("pivot" if pivot else "move_root", "$.root.path", {}))
+    else:
+        steps.append(("change_root", "$.root.path", {}))
     if config.linux.rootfs_propagation:
         steps.append(("propagate", "$.linux.rootfsPropagation", {"flags": _propagation(config.linux)}))
     if config.hostname:
@@ -143,7 +146,8 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     assert process is not None
     path = root.path if root.path.startswith("/") else f"{bundle}/{root.path}"
     namespaced = bool(clone & p.CLONE_NEWCGROUP)
-    steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": _propagation(linux)})]
+    propagation = _propagation(linux) if new & p.CLONE_NEWNS else 0
+    steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": propagation})]
     # The parent makes the cgroup meanwhile: wait for it as late as may be.
     grouped: list[Step] = [("ask", "$.linux.cgroupsPath", {"question": "cgroup"})]
     joining = _joining(cgroups, new)
@@ -223,12 +227,6 @@ def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
             raise InvalidInput(f"{namespace.path!r} is not an absolute path", where=f"config.json: {at}.path")
         else:
             join.append((namespace.path, CLONE[namespace.type], at))
-    if not clone & p.CLONE_NEWNS:
-        raise Unsupported(
-            "a container without a mount namespace of its own would change the host's mounts",
-            where="config.json: $.linux.namespaces",
-            hint='add {"type": "mount"}',
-        )
     linux = config.linux
     new = clone | sum(bit for _, bit, _ in join)
     for value, bit, place in (

@@ -9,7 +9,8 @@ The file `quick` in the state directory, a line each:
 
 There is none for a container whose start or end has more to it than a byte in exec.fifo and the removal of its
 groups and its state directory: one with hooks, one in systemd's scope, one with classes
-of resctrl of its own, one that tells when it is ready, one whose processes do not end with the first.
+of resctrl of its own, one that tells when it is ready, one whose processes do not end with the first,
+one whose mounts stay when they end.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def text(container: Container, config: Config) -> bytes:
     saved, places = container.saved, container.saved.cgroups
     tells = config.mounts and config.mounts[-1].destination == "/run/notify"
     alone = any(namespace.type == "pid" and not namespace.path for namespace in config.linux.namespaces)
-    if not alone or config.hooks or saved.scope or saved.own_classes or tells or not places:
+    if not alone or saved.covers or config.hooks or saved.scope or saved.own_classes or tells or not places:
         return b""
     freezer = (f"{places['freezer']}/freezer.state", "THAWED") if "freezer" in places else ("", "")
     if not freezer[0] and "" in places:

@@ -29,10 +29,16 @@ _ORDINARY = ("proc", "sysfs")  # whatever writes to /proc must find procfs there
 
 
 def root(child: Child, path: str, propagation: int) -> None:
-    """Cut mount propagation to the host, and make the root a mount of our own."""
-    m.mount("", "/", flags=propagation if propagation & (m.MS_PRIVATE | m.MS_SLAVE) else m.MS_SLAVE | m.MS_REC)
+    """Cut mount propagation to the host, and make the root a mount of our own.
+
+    propagation: 0 in the caller's mount namespace, of which nothing but the new mount may be changed.
+    """
+    if propagation:
+        m.mount("", "/", flags=propagation if propagation & (m.MS_PRIVATE | m.MS_SLAVE) else m.MS_SLAVE | m.MS_REC)
     child.null = _host_null()
     child.root = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
+    if not propagation:
+        m.mount_setattr(child.root, propagation=m.MS_PRIVATE, recursive=True)
     m.move_mount(child.root, path)
 
 
@@ -384,6 +390,13 @@ def move_root(child: Child) -> None:
     os.chdir("/")
 
 
+def change_root(child: Child) -> None:
+    """Enter the root in a mount namespace that is others' too, where it stays a mount until the deletion."""
+    os.fchdir(child.root)
+    os.chroot(".")
+    os.chdir("/")
+
+
 def propagate(child: Child, flags: int) -> None:
     """Set the propagation of the container's root."""
     m.mount("", "/", flags=flags)
@@ -416,6 +429,7 @@ TABLE: dict[str, Callable[..., None]] = {
         seal,
         pivot,
         move_root,
+        change_root,
         propagate,
         directory,
     )

@@ -12,7 +12,7 @@ from veloci.runtime.cgroup import permitted, place
 from veloci.runtime.child import Child
 from veloci.runtime.identity import RLIMITS, check_text
 from veloci.runtime.launch import launch
-from veloci.runtime.state import Saved, now, process
+from veloci.runtime.state import Saved, mount_of, now, process
 from veloci.spec.document import dumps
 from veloci.spec.runtime import Config, Resources
 
@@ -71,15 +71,18 @@ def prepare(
     if config.process.terminal and not console:
         raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
     classes, own_classes = _classes(config, id)
+    rootfs = _real(config.root.path if config.root.path.startswith("/") else f"{bundle}/{config.root.path}")
+    root_of_own = any(namespace.type == "mount" for namespace in config.linux.namespaces)
     saved = Saved(
         oci_version=VERSION,
         id=id,
         bundle=bundle,
-        rootfs=_real(config.root.path if config.root.path.startswith("/") else f"{bundle}/{config.root.path}"),
+        rootfs=rootfs,
         created=now(),
         owner=posix.geteuid(),
         cgroups=groups,
         scope=scope,
+        covers=0 if root_of_own else mount_of(rootfs),
         annotations=config.annotations,
         classes=classes,
         own_classes=own_classes,

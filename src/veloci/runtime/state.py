@@ -41,6 +41,17 @@ class Saved(Document):
     annotations: dict[str, str] = {}
     classes: tuple[str, ...] = ()  # directories of resctrl that its processes are entered in
     own_classes: tuple[str, ...] = ()  # those of them that go with it
+    covers: int = 0  # the mount that its root's own lies on in the caller's namespace; 0: it has one of its own
+
+
+def mount_of(path: str) -> int:
+    """The kernel's number of the mount that the directory `path` is on. Raises OSError."""
+    descriptor = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        posix.close(descriptor)
 
 
 class Directory:

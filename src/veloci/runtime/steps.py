@@ -58,6 +58,14 @@ def session(child: Child, keyring: str) -> None:
                 raise
 
 
+def same_root(child: Child) -> None:
+    """Enter the root of the container's first process, which no namespace of its own leads to."""
+    os.fchdir(child.root)
+    os.chroot(".")
+    os.close(child.root)
+    child.root = -1
+
+
 def loopback(child: Child) -> None:
     """Bring `lo` up — netdevice(7)."""
     process.bring_up("lo")
@@ -238,6 +246,7 @@ TABLE: dict[str, Callable[..., None]] = {
         unshare,
         group,
         session,
+        same_root,
         loopback,
         time,
         hostname,
