@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -132,6 +133,52 @@ def test_directories_that_a_layer_does_not_list_look_as_those_below(snapshots, s
         assert (library.st_mode & 0o7777, library.st_gid, library.st_mtime) == (0o2750, 7, 77)
         assert os.stat(f"{root}/.").st_mode & 0o7777 == 0o711
         assert os.stat(root / "usr/x").st_mode & 0o7777 == 0o755
+
+
+def random_layer(choose):
+    """A tar of directories with owners, modes and attributes, files in directories that it does not list, whiteouts."""
+    out, names = io.BytesIO(), ["a", "b", "c"]
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for _ in range(choose.randrange(1, 7)):
+            path = "/".join(choose.choices(names, k=choose.randrange(1, 4)))
+            kind = choose.choice(["directory", "directory", "file", "file", ".wh.", ".wh..wh..opq"])
+            name = {"directory": path, "file": f"{path}/f"}.get(kind) or f"{path}/{kind}"
+            info = tarfile.TarInfo(f"{name}{choose.choice(names)}" if kind == ".wh." else name)
+            if kind == "directory":
+                info.type, info.mode = tarfile.DIRTYPE, choose.choice([0o700, 0o755, 0o1777])
+                info.pax_headers = {"SCHILY.xattr.trusted.x": str(choose.random())}
+            info.uid, info.mtime = choose.randrange(9), choose.randrange(1 << 30)
+            archive.addfile(info)
+    return out.getvalue()
+
+
+def described(snapshots, chain_id):
+    """Every file's path, mode, owner, time and attributes."""
+    with inside(snapshots.view(chain_id)) as root:
+        found = {}
+        for top, _, names in os.walk(f"{root}/."):
+            for path in [top, *(os.path.join(top, name) for name in names)]:
+                try:
+                    status, keys = os.lstat(path), os.listxattr(path, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # a whiteout of nothing is listed by overlayfs, where it is in one layer's directory
+                xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in keys}
+                of_file = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, xattrs)
+                found[os.path.relpath(path, f"{root}/.")] = of_file
+    return found
+
+
+@pytest.mark.parametrize("snapshots", ["erofs"], indirect=True)
+@pytest.mark.parametrize("seed", range(5))
+def test_layers_that_come_together_look_as_those_that_come_one_by_one(snapshots, store, tmp_path, seed):
+    """What they want of those below is in memory in the one case, and mounted in the other."""
+    choose = random.Random(seed)
+    tars = [layer(("./", None, {"mtime": 1})), *(random_layer(choose) for _ in range(5))]
+    other, top = Snapshots(str(tmp_path / "other")), ""
+    for tar in tars:
+        top = other.apply(top, of(tar), [tar])
+    assert snapshots.unpack(store, layers(store, *tars)) == top
+    assert described(snapshots, top) == described(other, top)
 
 
 def test_a_file_that_takes_the_place_of_a_directory_stays(snapshots, store):

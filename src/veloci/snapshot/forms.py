@@ -14,10 +14,11 @@ AHEAD = 8 << 20  # bytes of a tar after which the kernel is told to begin to wri
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Protocol
 
     from veloci.layer.erofs.read import Reading
+    from veloci.layer.erofs.tree import Tree
 
     class Form(Protocol):
         """A layer being made in a directory of its own. First `read`, then, if it `wants`, `settle`; `close` always."""
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
         def read(self, chunks: Iterable[bytes]) -> None:
             """Take the uncompressed tar, but for what needs the layers below. Raises InvalidInput, HostError."""
+
+        @property
+        def tree(self) -> Tree | None:
+            """The layer's files, if they are in memory; what is left to do is not done in it before `settle`."""
+
+        def recall(self, below: Sequence[Tree]) -> bool:
+            """Take what is wanted of the layers below from memory, top first; False if that cannot be done."""
 
         def settle(self, lower: int | None) -> None:
             """Do the rest. lower: a descriptor of what is wanted, None if there is no layer below."""
@@ -61,6 +69,16 @@ class Directory:
     def wants(self) -> str:
         """See Form."""
         return wanted(self._layer.implied, self._layer.links) if self._layer else ""
+
+    @property
+    def tree(self) -> Tree | None:
+        """See Form."""
+        return None
+
+    def recall(self, below: Sequence[Tree]) -> bool:
+        """See Form."""
+        del below
+        return False
 
     def settle(self, lower: int | None) -> None:
         """See Form."""
@@ -101,6 +119,17 @@ class Archive:
     def wants(self) -> str:
         """See Form."""
         return wanted(self._layer.tree.implied, self._layer.links) if self._layer else ""
+
+    @property
+    def tree(self) -> Tree | None:
+        """See Form."""
+        return self._layer.tree if self._layer else None
+
+    def recall(self, below: Sequence[Tree]) -> bool:
+        """See Form."""
+        from veloci.layer.erofs.settle import recalled
+
+        return self._layer is not None and recalled(self._layer, below)
 
     def settle(self, lower: int | None) -> None:
         """See Form."""

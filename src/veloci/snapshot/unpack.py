@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from veloci.content.store import Store
+    from veloci.layer.erofs.tree import Tree
     from veloci.snapshot.forms import Form
     from veloci.snapshot.snapshots import Snapshots
     from veloci.spec.digest import Digest
@@ -67,10 +68,22 @@ class Claim:
         self._form.read(chunks)
         self.is_read = True
 
-    def settle(self, below: list[str], trees: dict[str, int] | None = None) -> None:
-        """Do what needs the layers below, whose directories are `below`, top first. trees: see overlay.mounted."""
+    @property
+    def tree(self) -> Tree | None:
+        """The layer's files if they are in memory."""
+        return self._form.tree if self._form else None
+
+    def settle(
+        self, below: list[str], trees: dict[str, int] | None = None, memory: Sequence[Tree] | None = None
+    ) -> None:
+        """Do what needs the layers below, whose directories are `below`, top first.
+
+        trees: see overlay.mounted. memory: the files of all these layers, if they are in memory.
+        """
         assert self._form is not None
         wants = self._form.wants
+        if memory and wants == "all" and self._form.recall(memory):
+            wants = ""
         if not below or not wants:
             self._form.settle(None)
         elif wants == "root":  # what layers make together has the topmost one's root
@@ -156,6 +169,7 @@ class Unpacking:
         self._turn = allocate_lock()  # of the thread that settles layers
         self._settled = 0
         self._below: list[str] = []  # directories of the layers that are settled and those below, top first
+        self._memory: list[Tree] | None = []  # the files of these layers; None if not all are in memory
         self._trees: dict[str, int] = {}  # each layer is mounted once, not for every layer above it
         if not self._chain or snapshots.has(self._chain[-1]):
             return
@@ -171,6 +185,7 @@ class Unpacking:
                     self._unread.setdefault(descriptor.digest, []).append(claim)
             if self._claims:
                 self._below = _below(snapshots, self._claims[0][0].parent)
+                self._memory = None if self._below else []
                 self._stack.callback(self._unmount)
                 _ = snapshots.driver  # chosen once, where the store has none yet, not by every thread
         except BaseException:
@@ -226,8 +241,10 @@ class Unpacking:
                 claim = self._claims[self._settled][0]
                 if not claim.is_read:
                     return
-                claim.settle(self._below, self._trees)
+                claim.settle(self._below, self._trees, self._memory)
                 self._below = [claim.fs, *self._below]
+                tree = claim.tree
+                self._memory = None if tree is None or self._memory is None else [tree, *self._memory]
                 self._settled += 1
 
     def _unmount(self) -> None:

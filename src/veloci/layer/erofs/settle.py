@@ -7,13 +7,16 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from veloci.kernel.files import open_in_root
 from veloci.layer.erofs.read import attributes
-from veloci.layer.erofs.tree import INDEX, Node
+from veloci.layer.erofs.tree import INDEX, OPAQUE, Node
 from veloci.layer.settle import real, status_in, target_of
 from veloci.layer.tar import wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from veloci.layer.erofs.read import Reading
+    from veloci.layer.erofs.tree import Tree
     from veloci.layer.erofs.write import Index
 
 
@@ -30,6 +33,54 @@ def settle(layer: Reading, lower: int | None, index: Index) -> None:
             done.add(path)
             if lower is not None:
                 _resemble(layer, lower, path)
+
+
+def recalled(layer: Reading, below: Sequence[Tree]) -> bool:
+    """As `settle`, of layers whose trees are in memory, finished, top first, without a mount of them.
+
+    False, and nothing is done, where that takes more than looking directories up.
+    """
+    if layer.links:
+        return False
+    try:
+        found = [(path, directory) for path in layer.tree.implied if (directory := _merged(below, path))]
+    except LookupError:
+        return False
+    for path, directory in found:
+        try:
+            node = layer.tree.find(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if node is not layer.tree.implied[path]:
+            continue  # a later entry took its place
+        hidden = OPAQUE in node.xattrs
+        node.mode, node.uid, node.gid, node.mtime = directory.mode, directory.uid, directory.gid, directory.mtime
+        node.xattrs = attributes(directory.xattrs, user=True)
+        if hidden:
+            node.hide()
+    return True
+
+
+def _merged(below: Sequence[Tree], path: bytes) -> Node | None:
+    """The topmost of the directories that are one at `path`; None for no directory. LookupError: a symlink is there."""
+    parts = path.split(b"/") if path else []
+    for tree in below:
+        node, hides = tree.root, False
+        for part in parts:
+            hides = hides or OPAQUE in node.xattrs
+            child = node.children.get(part)
+            if child is None:
+                break
+            if S_ISLNK(child.mode):
+                raise LookupError(path)
+            if not child.is_directory:
+                return None
+            node = child
+        else:
+            return node
+        if hides:
+            return None
+    return None
 
 
 def _resemble(layer: Reading, lower: int, path: bytes) -> None:
@@ -54,7 +105,7 @@ def _resemble(layer: Reading, lower: int, path: bytes) -> None:
         node = tree.get(place)
     source = open_in_root(lower, os.fsdecode(place) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        hidden = b"trusted.overlay.opaque" in node.xattrs
+        hidden = OPAQUE in node.xattrs
         _describe(node, status, source)
         if hidden:
             node.hide()
