@@ -50,6 +50,14 @@ VERBS = {
 }
 
 
+@pytest.fixture
+def runtime(tmp_path):
+    made = Runtime(tmp_path)
+    yield made
+    for left in made.left():
+        made("delete", "--force", left)
+
+
 class Traced:
     """A runtime whose commands strace watches."""
 
@@ -132,13 +140,13 @@ class Traced:
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.timeout(3600 if SOAK else 60)
-def test_a_runtime_killed_at_any_step_leaves_nothing_that_delete_cannot_remove(tmp_path, verb):
-    traced = Traced(Runtime(tmp_path), verb)
+def test_a_runtime_killed_at_any_step_leaves_nothing_that_delete_cannot_remove(runtime, verb):
+    traced = Traced(runtime, verb)
     steps = traced.steps()
     assert steps
     for call, number in steps if SOAK else random.Random(f"{SEED} {verb}").sample(steps, min(2, len(steps))):
         traced.killed(call, number)
-    assert traced.runtime.run("true").returncode == 0  # the ID is free, and all is well
+    assert runtime.run("true").returncode == 0  # the ID is free, and all is well
 
 
 CYCLES = """
@@ -166,9 +174,8 @@ for number in range(count + 1):
 
 
 @pytest.mark.timeout(3600 if SOAK else 60)
-def test_containers_made_and_deleted_in_one_process_leak_nothing(tmp_path):
+def test_containers_made_and_deleted_in_one_process_leak_nothing(runtime):
     """10,000 of them at length. Descriptors, mounts, control groups, state directories, memory."""
-    runtime = Runtime(tmp_path)
     runtime.configure("true", change=lambda config: config["linux"].pop("cgroupsPath", None))
     runtime.root.mkdir()
     command = [sys.executable, "-I", "-c", CYCLES, runtime.bundle, runtime.root, "10000" if SOAK else "120"]
@@ -178,13 +185,13 @@ def test_containers_made_and_deleted_in_one_process_leak_nothing(tmp_path):
     assert late[:4] == early[:4]  # descriptors, mounts, groups, directories
     assert late[2:4] == [0, 0]
     assert late[4] <= early[4] + 512, (early, late)  # kB
-    print(early, late)
+    print(early, late)  # for the soak's report
 
 
 @pytest.mark.timeout(3600 if SOAK else 60)
-def test_many_containers_alive_at_once_cost_each_the_same_and_leave_nothing(tmp_path):
+def test_many_containers_alive_at_once_cost_each_the_same_and_leave_nothing(runtime, tmp_path):
     """500 of them at length."""
-    runtime, many = Runtime(tmp_path), 500 if SOAK else 20
+    many = 500 if SOAK else 20
     runtime.configure("sleep", "1000")
     made, gone = [], []
 
