@@ -192,7 +192,7 @@ def test_what_fails_leaves_no_volume(box, image):
     clash = "type=volume,src=other,dst=/b,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/"
     done = box.veloci("create", "-v", "/a", "--mount", clash, image, "true")
     assert done.stderr.splitlines()[0] == "veloci: volume other exists with other options"
-    assert box.veloci("create", "-v", "/a", "-u", "nobody-at-all", image, "true").returncode == 1
+    assert box.veloci("create", "-v", "/a", "-u", "nobody-at-all", image, "true").returncode == 125
     assert box.ok("volume", "ls", "-q") == "other\n"
     assert box.ok("volume", "rm", "other") == "other\n"
 

@@ -44,7 +44,7 @@ def test_many_make_one_volume(volumes):
 
 
 def test_a_volume_is_used_or_removed_and_never_both(engine, volumes):
-    users = [container(engine, f"{number:064}") for number in range(8)]
+    users = [container(engine, f"{number:064}") for number in range(32)]
 
     def use(user):
         place = volumes.place(volumes.create("shared", user=user))
@@ -59,7 +59,7 @@ def test_a_volume_is_used_or_removed_and_never_both(engine, volumes):
         return "removed"
 
     with ThreadPoolExecutor(8) as pool:
-        done = [pool.submit(use, user) for user in users * 4]
+        done = [pool.submit(use, user) for user in users]
         said = {pool.submit(remove, None) for _ in range(30)}
         for each in done:
             each.result()

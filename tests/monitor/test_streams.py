@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from box import until
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
 
@@ -13,6 +14,11 @@ TRAPS = "trap 'echo got TERM; exit 5' TERM; trap 'echo got INT; exit 6' INT; ech
 
 def ready(process):
     assert process.stdout.readline() == "ready\n"
+
+
+def running(box, name):
+    """Wait until it is there, and runs."""
+    until(lambda: box.veloci("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,7 @@ def test_a_container_that_does_not_read_bounds_what_is_sent_to_it(box):
                 except BlockingIOError:
                     break
             assert sent < 4 << 20
+        running(box, "it")
         box.ok("kill", "it")
         client.wait(20)
         os.close(write)
@@ -130,7 +137,8 @@ def test_a_client_that_does_not_read_makes_the_container_wait_and_then_misses_no
     with box.background(
         "run", "--name", "it", "--network", "none", "bb", "sh", "-c", "seq 1000000; echo end >&2"
     ) as client:
-        time.sleep(1)
+        running(box, "it")
+        time.sleep(0.5)
         assert box.show("it", "{{.State.Running}}") == "true"
         seen, errors = client.communicate(timeout=60)
     assert (client.returncode, errors) == (0, "end\n")

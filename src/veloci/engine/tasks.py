@@ -9,6 +9,7 @@ from typing import TypeVar
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,16 +20,37 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
 
     The first failure is raised in its place; what has not begun then never begins, and what has is waited for.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+    futures: list[Future[R]] = []
+    stopped = threading.Event()
+
+    def work(item: T) -> R:
+        try:
+            return function(item)
+        except BaseException:
+            stop()
+            raise
+
+    def stop() -> None:
+        stopped.set()
+        for future in futures:
+            future.cancel()
 
     with ThreadPoolExecutor(limit, "parallel") as pool:
-        futures = [pool.submit(function, item) for item in items]
         try:
+            for item in items:
+                if stopped.is_set():
+                    break
+                futures.append(pool.submit(work, item))
             for future in futures:
                 yield future.result()
+        except CancelledError:  # it was about to begin when a later one, which did, failed
+            raise next(
+                failure for future in futures if not future.cancelled() and (failure := future.exception())
+            ) from None
         finally:
-            for future in futures:
-                future.cancel()
+            stop()
 
 
 def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
