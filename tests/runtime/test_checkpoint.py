@@ -272,6 +272,25 @@ def test_hooks_run_when_the_namespaces_are_there(container):
 
 
 @checkpoints
+@pytest.mark.parametrize("seconds", [0.15, 0.4])
+def test_what_a_killed_restore_leaves_can_be_deleted(container, seconds):
+    container.start("sleep", "100")
+    container.checkpoint()
+    words = ["restore", "-d", "--image-path", str(container.images), "--bundle", str(container.runtime.bundle), *ALONE]
+    command = [PROGRAM, "--root", str(container.runtime.root), *words, container.runtime.id]
+    restoring = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    restoring.kill()
+    restoring.wait()
+    done = container.runtime("delete", "--force", container.runtime.id)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert container.runtime.traces() == []
+    container.restore()  # the name is free
+
+
+@checkpoints
 def test_a_hook_that_fails_ends_the_restore(container):
     container.start("sleep", "100")
     container.checkpoint()
