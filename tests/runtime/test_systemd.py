@@ -52,6 +52,19 @@ def scoped(path=f"machine-veloci.slice:box:{NAME}", **fields):
     return change
 
 
+def slices():
+    return set(Path("/sys/fs/cgroup").rglob("machine*.slice"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_slice_stays():
+    """Slices stay in the hierarchies of version 1 that systemd has nothing to do with, as cpuset: with runc as with us."""
+    before = slices()
+    yield
+    for path in sorted(slices() - before, reverse=True):  # those within others first
+        path.rmdir()
+
+
 @pytest.fixture
 def scope(either):
     """Either runtime, with --systemd-cgroup before every command."""
