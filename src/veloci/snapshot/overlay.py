@@ -47,7 +47,7 @@ def mounted(
                 raise
             return classic(lowers, upper, work)
     except OSError as error:
-        raise HostError(f"mount {len(lowers)} layers", error, hint=_hint(error)) from error
+        raise HostError(f"mount {len(lowers)} layers", error, hint=_hint(error, owners)) from error
 
 
 def _new(lowers: Sequence[str], upper: str, work: str, trees: dict[str, int] | None, owners: int) -> int:
@@ -196,7 +196,9 @@ def _alone(lowers: Sequence[str], upper: str, work: str) -> int:
     return mount.open_tree(mount.AT_FDCWD, lowers[0])
 
 
-def _hint(error: OSError) -> str:
+def _hint(error: OSError, owners: int) -> str:
     from errno import ENODEV, EPERM
 
+    if owners >= 0 and error.errno == EINVAL:
+        return "a user namespace takes Linux 6.13, and a file system that can map owners: --userns host"
     return {ENODEV: "modprobe overlay", EPERM: "run as root"}.get(error.errno or 0, "")
