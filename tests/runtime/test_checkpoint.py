@@ -18,6 +18,7 @@ from veloci.runtime.criu import rpc
 pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
 checkpoints = pytest.mark.needs("checkpoints")
 
+LINUX = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 COUNTING = "i=0; while :; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.02; done"
 # CRIU 4.2 changes the options of the whole file system of cgroup version 2 unless it leaves cgroups alone.
 ALONE = ("--manage-cgroups-mode", "ignore")
@@ -370,6 +371,41 @@ def test_who_waits_for_pages_is_told_when_they_can_be_fetched(container):
     assert dumping.returncode == 1
     assert told == b"\0" or "criu is missing features: lazy_pages" in said
     container.counted(count + 1)
+
+
+@checkpoints
+@pytest.mark.skipif(
+    LINUX >= (6, 18), reason="CRIU up to 4.2 cannot send pages on this kernel: splice, Bad file descriptor"
+)
+def test_pages_come_when_they_are_used(container):
+    container.start("sh", "-c", COUNTING)
+    before = container.counted(3)
+    reader, writer = os.pipe()
+    port = str(20000 + os.getpid() % 10000)
+    words = ["--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(writer)]
+    command = [PROGRAM, "--root", str(container.runtime.root), "checkpoint", "--image-path", str(container.images)]
+    dumping = subprocess.Popen(
+        [*command, *ALONE, *words, container.runtime.id], pass_fds=[writer], stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert os.read(reader, 1) == b"\0"
+    os.close(reader)
+    fetch = ["criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port, "-o", "lazy.log"]
+    fetching = subprocess.Popen([*fetch, "-D", container.images])
+    limit = time.monotonic() + 10
+    while not (container.images / "lazy-pages.socket").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    first, container.runtime.id = container.runtime.id, container.runtime.id + "-again"
+    try:
+        container.restore("--lazy-pages", "--work-path", str(container.images))
+        assert container.counted(before + 1) < before + 500
+        assert dumping.communicate(timeout=60)[1] == b""
+        assert (dumping.returncode, fetching.wait(60)) == (0, 0)
+        assert first not in container.runtime.left()
+    finally:
+        fetching.kill()
+        dumping.kill()
 
 
 @checkpoints
