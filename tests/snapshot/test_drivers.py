@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from veloci.errors import InvalidInput
+from veloci.errors import HostError, InvalidInput
 from veloci.layer.stream import Hashed
 from veloci.snapshot import Snapshots
 from veloci.snapshot.drivers import NAMES, better, driver, problem
@@ -151,6 +151,15 @@ def test_a_mount_outlives_the_removal_of_its_layers(snapshots, monkeypatch):
     snapshots.collect([])
     with inside(tree) as root:
         assert (root / "d/a").read_bytes() == b"1" * 5000
+
+
+def test_one_that_this_kernel_cannot_mount_says_what_to_do(snapshots, monkeypatch):
+    top = apply(snapshots, monkeypatch, "e")
+    Path(snapshots.layer(top), "index").write_bytes(bytes(4096))  # as unknown as blocks of 512 bytes before Linux 6.4
+    with pytest.raises(HostError, match=r"mount a layer that is kept as its tar: .*nvalid argument") as failure:
+        snapshots.view(top)
+    wanted = "this takes root and Linux 6.4: remove the image, and pull it again with --snapshotter overlay"
+    assert failure.value.hint == wanted
 
 
 def test_programs_run_from_it(snapshots, monkeypatch):
