@@ -22,9 +22,8 @@ from veloci.spec.document import Document, dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.build.parts import Transfers
+    from veloci.registry.wire import Response
     from veloci.spec.digest import Digest
 
 _CHUNK = 1 << 20  # bytes
@@ -65,7 +64,6 @@ class Downloads:
             found = known if known is not None and response.status == 304 else self._kept(url, response, transfers)
         finally:
             response.close()
-            response.release_conn()
         if checksum and (got := self._digest(found, checksum)) != checksum:
             raise Corrupt(url, want=checksum, got=got)
         temporary = f"{about}.{os.getpid()}-{os.urandom(6).hex()}"
@@ -92,7 +90,7 @@ class Downloads:
         except (OSError, ValueError, StopIteration, VelociError):
             return None
 
-    def _kept(self, url: str, response: BaseHTTPResponse, transfers: Transfers) -> Download:
+    def _kept(self, url: str, response: Response, transfers: Transfers) -> Download:
         import hashlib
 
         os.makedirs(self.root, 0o700, exist_ok=True)
@@ -118,11 +116,10 @@ class Downloads:
         )
 
 
-def _opened(url: str, known: Download | None) -> BaseHTTPResponse:
+def _opened(url: str, known: Download | None) -> Response:
     """The answer, redirects followed; 200, or 304 for what is `known`."""
-    from urllib3.exceptions import HTTPError
-
     from veloci.registry.connections import Connections
+    from veloci.registry.failures import Failure
 
     headers: dict[str, str] = {}
     if known is not None and known.etag:
@@ -133,8 +130,8 @@ def _opened(url: str, known: Download | None) -> BaseHTTPResponse:
     for _ in range(_REDIRECTS):
         try:
             response = connections.request("GET", here, headers=headers)
-        except HTTPError as error:
-            raise Unavailable(f"{url}: {_reason(error)}") from None
+        except Failure as error:
+            raise Unavailable(f"{url}: {error}") from None
         if response.status in (200, 304):
             return response
         target = response.headers.get("Location")
@@ -150,9 +147,9 @@ def _opened(url: str, known: Download | None) -> BaseHTTPResponse:
     raise Unavailable(f"{url}: more than {_REDIRECTS} redirects")
 
 
-def _told(response: BaseHTTPResponse, url: str, transfers: Transfers) -> Iterator[bytes]:
+def _told(response: Response, url: str, transfers: Transfers) -> Iterator[bytes]:
     """The body, its bytes on show. Raises Unavailable for one that ends early."""
-    from urllib3.exceptions import HTTPError
+    from veloci.registry.failures import Failure
 
     length = response.headers.get("Content-Length") or ""
     transfers.start(url, "downloading", int(length) if length.isdecimal() else None)
@@ -160,14 +157,9 @@ def _told(response: BaseHTTPResponse, url: str, transfers: Transfers) -> Iterato
         while chunk := response.read(_CHUNK):
             transfers.advance(url, len(chunk))
             yield chunk
-    except HTTPError as error:
-        raise Unavailable(f"{url}: {_reason(error)}", hint="try again") from None
+    except Failure as error:
+        raise Unavailable(f"{url}: {error}", hint="try again") from None
     transfers.done(url, "")
-
-
-def _reason(error: Exception) -> str:
-    cause = error.__cause__ or error.__context__
-    return (cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)).lower()
 
 
 def _name(url: str, disposition: str) -> str:

@@ -7,7 +7,9 @@ auth           challenges answered: basic, tokens
 certificates   whom TLS trusts, what it shows: certs.d
 proxies        by which way
 inner          which addresses nobody out there may send us to
-connections    sockets, made as the four before say; drips noticed
+tls            encryption, also within the encryption to a proxy
+wire           HTTP/1.1 over one connection; drips noticed; failures: what may become of it
+connections    connections, made as those before say, and kept to serve again
 session        HTTP as registries need it: retries, redirects, limits; everything goes through here
 answers        what an answer or a failed connection is: a document, or one of our errors
 access         a repository at one endpoint

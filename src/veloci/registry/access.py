@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from urllib3.exceptions import HTTPError
-
 from veloci.registry.answers import document, passing, unreachable
+from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.registry.auth import Auth
     from veloci.registry.configuration import Endpoint
     from veloci.registry.session import Session
+    from veloci.registry.wire import Response
 
 
 class Access:
@@ -66,7 +64,7 @@ class Access:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
         where: str = "",
-    ) -> Generator[BaseHTTPResponse]:
+    ) -> Generator[Response]:
         """`Session.request` as this repository."""
         with self.session.request(
             method,
@@ -80,15 +78,13 @@ class Access:
         ) as response:
             yield response
 
-    def document(
-        self, url: str, headers: dict[str, str] | None = None, *, scope: str = ""
-    ) -> tuple[BaseHTTPResponse, bytes]:
+    def document(self, url: str, headers: dict[str, str] | None = None, *, scope: str = "") -> tuple[Response, bytes]:
         """An answer and its whole, small body; tried again when the connection is cut."""
         for attempt in range(1, TRIES + 1):
             with self.request("GET", url, headers=headers, scope=scope) as response:
                 try:
                     return response, document(response, self.where)
-                except HTTPError as error:
+                except Failure as error:
                     if attempt == TRIES or not passing(error):
                         raise unreachable(error, self.host, self.where) from None
             self.session.pause(attempt, None)

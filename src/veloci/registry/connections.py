@@ -1,48 +1,57 @@
-"""Sockets: by which proxy, whom TLS trusts, where a registry may not send us, and how slow is too slow."""
+"""Connections: by which proxy, whom TLS trusts, where a registry may not send us; kept to serve again."""
 
 from __future__ import annotations
 
+from _socket import IPPROTO_TCP, SOCK_CLOEXEC, SOCK_STREAM, TCP_NODELAY, gaierror, getaddrinfo, socket
 from _thread import allocate_lock
-from http.client import HTTPResponse
-from io import BufferedReader, RawIOBase
-from ssl import SSLCertVerificationError, SSLEOFError, SSLError
-from time import monotonic
-from urllib.parse import urlsplit
-
-from urllib3 import PoolManager, ProxyManager, Retry, Timeout, disable_warnings, make_headers
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    HTTPError,
-    InsecureRequestWarning,
-    LocationParseError,
-    MaxRetryError,
-    NewConnectionError,
-)
+from urllib.parse import quote, urlsplit
 
 from veloci.errors import Denied, InvalidInput
-from veloci.registry import certificates
-from veloci.registry.inner import addresses, is_inner
+from veloci.registry.failures import ByProxy, Cut, Failure, Gone, Silent, Untrusted, text
+from veloci.registry.inner import is_inner
 from veloci.registry.proxies import proxy
+from veloci.registry.wire import Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from socket import socket
     from ssl import SSLContext
-    from typing import Any
-
-    from urllib3 import BaseHTTPResponse
 
     from veloci.registry.proxies import Proxy
+    from veloci.registry.tls import Stream
+    from veloci.registry.wire import Response
 
 CONNECT, STALL = 10.0, 60.0  # seconds to connect; of silence
-SLOW_BYTES, SLOW_READS = 1024, 4  # so little in half of STALL, in at least so many pieces, is a drip
 AGENT = "veloci"
+IDLE = 8  # connections of one kind that are kept
+_SAFE = "/%:@!$&'()*+,;=~-._?[]"
+
+
+class Way:
+    """How a server is reached: what tells one kind of connection from another."""
+
+    def __init__(self, url: str, by: Proxy | None, files: list[str], *, verify: bool, guarded: bool) -> None:
+        """Raises ValueError for what is no address."""
+        parts = urlsplit(url)
+        self.tls = parts.scheme == "https"
+        self.host = (parts.hostname or "").replace("%25", "%")
+        if not self.host or parts.port == 0 or parts.scheme not in ("http", "https"):
+            raise ValueError("it has no host")
+        if not self.host.isascii():
+            self.host = self.host.encode("idna").decode()
+        self.port = parts.port or (443 if self.tls else 80)
+        self.by, self.files, self.verify, self.guarded = by, files, verify, guarded
+        seen = by and (by.url, by.credentials)
+        self.key = (self.tls, self.host, self.port, seen, tuple(files), verify, guarded)
+
+    @property
+    def server(self) -> str:
+        """HOST:PORT, as a request line has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Connections:
-    """Pools of connections, one for each way of making them.
+    """Connections to any servers. Any thread may ask.
 
     cert_dir: where certificates are, instead of certs.d. stall: seconds of silence, or of two drips, that end a try.
     """
@@ -50,8 +59,9 @@ class Connections:
     def __init__(self, *, cert_dir: str | None = None, stall: float = STALL) -> None:
         self._cert_dir, self.stall = cert_dir, stall
         self._lock = allocate_lock()
-        self._pools: dict[tuple[object, ...], PoolManager] = {}
+        self._idle: dict[tuple[object, ...], list[Wire]] = {}
         self._files: dict[str, list[str]] = {}
+        self._contexts: dict[tuple[object, ...], SSLContext] = {}
 
     def request(
         self,
@@ -60,185 +70,175 @@ class Connections:
         *,
         body: bytes | Iterable[bytes] | None = None,
         headers: dict[str, str] | None = None,
-        timeout: Timeout | None = None,
+        connect: float = CONNECT,
+        read: float | None = None,
         verify: bool = True,
         guarded: bool = False,
         elsewhere: bool = False,
-    ) -> BaseHTTPResponse:
-        """One request, one answer, its body unread. verify: False takes any certificate.
+    ) -> Response:
+        """One request, one answer, its body unread.
 
-        guarded: refuse to connect to an inner address, whatever name stands for it. elsewhere: not at the registry
-        for which `cert_dir` was chosen, so its client certificates are not shown. Raises Denied for an inner
-        address, InvalidInput for what is no address, urllib3's HTTPError.
+        connect: seconds to connect, and of silence while sending; read: of silence after (default: stall). verify:
+        False takes any certificate. guarded: refuse to connect to an inner address, whatever name stands for it.
+        elsewhere: not at the registry for which `cert_dir` was chosen, so its client certificates are not shown.
+        Raises Denied for an inner address, InvalidInput for what is no address, Failure.
         """
         try:
-            return self._pool(url, verify=verify, guarded=guarded, elsewhere=elsewhere).request(
-                method,
-                url,
-                body=body,
-                headers={"User-Agent": AGENT, "Accept-Encoding": "identity", **(headers or {})},
-                timeout=timeout or Timeout(CONNECT, read=self.stall),
-                preload_content=False,
-                redirect=False,
-                decode_content=False,
-            )
-        except MaxRetryError as error:
-            if isinstance(error.reason, HTTPError):
-                raise error.reason from error.reason.__cause__
-            raise
-        except (LocationParseError, UnicodeError, ValueError) as error:
+            way = self._way(url, verify=verify, guarded=guarded, elsewhere=elsewhere)
+            host, target = _target(url, way)
+        except ValueError as error:
             raise InvalidInput(f"{url[:200]!r} is no address: {error}") from None
+        said = {"Host": host, "User-Agent": AGENT, "Accept-Encoding": "identity", **(headers or {})}
+        if way.by and not way.tls:
+            said |= way.by.shown
+        if isinstance(body, bytes):
+            said["Content-Length"] = str(len(body))
+        elif body is not None and "Content-Length" not in said:
+            said["Transfer-Encoding"] = "chunked"
+        wire = self._kept(way) or self._made(way, connect)
+        return wire.ask(method, target, said, body, sending=connect, reading=read or self.stall)
 
     def proxied(self, url: str) -> Proxy | None:
         """The proxy by which `url` is reached, if any."""
         parts = urlsplit(url)
         return proxy(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
-    def _pool(self, url: str, *, verify: bool, guarded: bool, elsewhere: bool) -> PoolManager:
-        host = urlsplit(url).netloc
-        by = self.proxied(url)
-        with self._lock:
-            tls = url.startswith("https:")
-            if tls and host not in self._files:
-                self._files[host] = certificates.found(host, self._cert_dir)
-            files = self._files[host] if tls else []
+    def _way(self, url: str, *, verify: bool, guarded: bool, elsewhere: bool) -> Way:
+        by, files = self.proxied(url), list[str]()
+        if url.startswith("https:"):
+            from veloci.registry import certificates
+
+            host = urlsplit(url).netloc
+            with self._lock:
+                if host not in self._files:
+                    self._files[host] = certificates.found(host, self._cert_dir)
+                files = self._files[host]
             if elsewhere and self._cert_dir is not None:
                 files = [path for path in files if path.endswith(".crt")]
-            key = (tls, verify, guarded and not by, tuple(files), by and (by.url, by.credentials))
-            if key not in self._pools:
-                context = certificates.context(files, verify=verify) if tls else None
-                self._pools[key] = _manager(context, by, verify=verify, guarded=guarded and not by)
-            return self._pools[key]
+        return Way(url, by, files, verify=verify, guarded=guarded and not by)
+
+    def _kept(self, way: Way) -> Wire | None:
+        while True:
+            with self._lock:
+                idle = self._idle.get(way.key)
+                wire = idle.pop() if idle else None
+            if wire is None or wire.fresh():
+                return wire
+            wire.close()
+
+    def _keep(self, way: Way, wire: Wire) -> None:
+        with self._lock:
+            idle = self._idle.setdefault(way.key, [])
+            if len(idle) < IDLE:
+                idle.append(wire)
+                return
+        wire.close()
+
+    def _made(self, way: Way, timeout: float) -> Wire:
+        stream = self._opened(way, timeout)
+        return Wire(stream, lambda wire: self._keep(way, wire))
+
+    def _opened(self, way: Way, timeout: float) -> Stream:
+        stream: Stream
+        if way.by is None:
+            stream = _connected(way.host, way.port, timeout, guarded=way.guarded)
+        else:
+            stream = self._through(way.by, timeout)
+        try:
+            if way.tls:
+                from veloci.registry.tls import Secure
+
+                if way.by is not None:
+                    _tunnel(stream, way, way.by, timeout)
+                stream = Secure(stream, self._context(way.files, verify=way.verify), way.host)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _through(self, by: Proxy, timeout: float) -> Stream:
+        """A connection to a proxy."""
+        parts = urlsplit(by.url)
+        host, tls = parts.hostname or "", parts.scheme == "https"
+        try:
+            stream: Stream = _connected(host, parts.port or (443 if tls else 80), timeout, guarded=False)
+            if tls:
+                from veloci.registry.tls import Secure
+
+                try:
+                    stream = Secure(stream, self._context([], verify=True), host)
+                except BaseException:
+                    stream.close()
+                    raise
+        except Failure as error:
+            raise ByProxy(str(error)) from None
+        return stream
+
+    def _context(self, files: list[str], *, verify: bool) -> SSLContext:
+        from veloci.registry import certificates
+
+        with self._lock:
+            key = (verify, *files)
+            if key not in self._contexts:
+                self._contexts[key] = certificates.context(files, verify=verify)
+            return self._contexts[key]
 
 
-def _manager(context: SSLContext | None, by: Proxy | None, *, verify: bool, guarded: bool) -> PoolManager:
-    if not verify:
-        disable_warnings(InsecureRequestWarning)  # it is what the user asked for
-    options: dict[str, Any] = {
-        "maxsize": 8,
-        "retries": Retry(0, redirect=False, raise_on_status=False),
-        "ssl_context": context,
-    }
-    if by is None:
-        manager = PoolManager(**options)
-    else:
-        shown = make_headers(proxy_basic_auth=by.credentials) if by.credentials else {}
-        manager = ProxyManager(by.url, proxy_headers=shown, **options)
-    http, https = (_GuardedPool, _GuardedTlsPool) if guarded else (_Pool, _TlsPool)
-    manager.pool_classes_by_scheme = {"http": http, "https": https}
-    return manager
+def _target(url: str, way: Way) -> tuple[str, str]:
+    """The host as a header, and what the request line names: for a proxy that leads on all, else what comes after."""
+    parts = urlsplit(url)
+    bare = f"[{way.host}]" if ":" in way.host else way.host
+    host = bare if way.port == (443 if way.tls else 80) else f"{bare}:{way.port}"
+    target = quote(parts.path or "/", _SAFE) + (f"?{quote(parts.query, _SAFE)}" if parts.query else "")
+    return host, f"http://{host}{target}" if way.by and not way.tls else target
 
 
-class _Watched(RawIOBase):
-    """A socket's reading end that notices a drip: an answer in a few bytes at a time, each just in time.
+def _connected(host: str, port: int, timeout: float, *, guarded: bool) -> socket:
+    """A connection to the first address of a host that can be reached. Raises Gone, Silent; Denied for an inner one."""
+    try:
+        found = getaddrinfo(host.encode(), port, 0, SOCK_STREAM)
+    except gaierror as error:
+        raise Gone(text(error)) from error
+    if guarded:  # all are looked at, and no name is looked up a second time
+        for *_, address in found:
+            if is_inner(str(address[0])):
+                raise Denied(f"the registry points to {host}, which is the inner address {address[0]}")
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        made = socket(family, kind | SOCK_CLOEXEC, protocol)
+        try:
+            made.settimeout(timeout)
+            made.connect(address)
+        except OSError as error:
+            made.close()
+            failure = error
+            continue
+        made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        return made
+    if isinstance(failure, TimeoutError):
+        raise Silent("no answer") from failure
+    raise Gone(text(failure) if failure else "it has no address") from failure
 
-    Only the time spent waiting counts, so a slow reader is no slow sender. limit: seconds.
-    """
 
-    def __init__(self, raw: Any, limit: float) -> None:
-        self._raw, self._limit = raw, limit
-        self._waited, self._count, self._reads = 0.0, 0, 0
+def _tunnel(stream: Stream, way: Way, by: Proxy, timeout: float) -> None:
+    """Have the proxy lead on to the server (RFC 9110, 9.3.6). Raises ByProxy; Untrusted for one that says nothing."""
+    wire = Wire(_Lent(stream), lambda _wire: None)
+    try:
+        answer = wire.ask(
+            "CONNECT", way.server, {"Host": way.server, **by.shown}, None, sending=timeout, reading=timeout
+        )
+    except (Cut, Silent) as error:
+        raise Untrusted("the handshake was cut", plain=True) from error
+    if answer.status // 100 != 2:
+        raise ByProxy(f"it answered {answer.status} {answer.reason.lower()}")
 
-    def readable(self) -> bool:
-        return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        since = monotonic()
-        count: int | None = self._raw.readinto(buffer)
-        self._waited += monotonic() - since
-        self._count += count or 0
-        self._reads += 1
-        if self._waited > self._limit and self._reads >= SLOW_READS:
-            if count and self._count < SLOW_BYTES:
-                raise TimeoutError(f"less than {SLOW_BYTES} bytes in {self._waited:.0f} s")
-            self._waited, self._count, self._reads = 0.0, 0, 0
-        return count
+class _Lent:
+    """A stream that whoever closes it does not close."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.recv, self.sendall, self.settimeout = stream.recv, stream.sendall, stream.settimeout
+        self.fileno = stream.fileno
 
     def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        patience = sock.gettimeout() or STALL
-        self.fp = BufferedReader(_Watched(self.fp.detach(), patience / 2), 64 << 10)
-
-
-class _Connection(HTTPConnection):
-    response_class = _Response
-
-
-class Handshake(SSLError):
-    """TLS did not come about, as where plain HTTP is spoken; not for a certificate's sake."""
-
-
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
-
-    def connect(self) -> None:
-        """Connect. Raises Handshake if the other side does not speak TLS."""
-        try:
-            super().connect()
-        except (ConnectionError, TimeoutError, SSLEOFError) as error:
-            raise Handshake(1, "the handshake was cut") from error
-        except SSLCertVerificationError:
-            raise
-        except SSLError as error:
-            if "ALERT" in str(error):  # TLS's own words
-                raise
-            raise Handshake(1, str(error.reason or error)) from error
-
-
-class _Guarded(HTTPConnection):
-    """A connection to the open network only."""
-
-    def _new_conn(self) -> socket:
-        name = self._dns_host
-        try:
-            known = addresses(name, self.port)
-        except (OSError, UnicodeError):
-            return super()._new_conn()  # which says why
-        for address in known:
-            if is_inner(address):
-                raise Denied(f"the registry points to {name}, which is the inner address {address}")
-        try:
-            return self._first(known)
-        finally:
-            self._dns_host = name
-
-    def _first(self, known: list[str]) -> socket:
-        """A connection to the first that can be reached: those that were checked, not what is found a second time."""
-        for address in known[:-1]:
-            self._dns_host = address
-            try:
-                return super()._new_conn()
-            except NewConnectionError:
-                continue
-        self._dns_host = known[-1]
-        return super()._new_conn()
-
-
-class _GuardedConnection(_Guarded, _Connection):
-    pass
-
-
-class _GuardedTlsConnection(_Guarded, _TlsConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _GuardedPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedConnection
-
-
-class _GuardedTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedTlsConnection
+        pass

@@ -5,21 +5,19 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-
 
 from __future__ import annotations
 
-from urllib3.exceptions import HTTPError
-
 from veloci.errors import Corrupt
 from veloci.layer.stream import CHUNK
 from veloci.registry import protocol
 from veloci.registry.answers import passing, unreachable
+from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.registry.access import Access
+    from veloci.registry.wire import Response
     from veloci.spec.image import Descriptor
 
 
@@ -33,7 +31,7 @@ def download(access: Access, descriptor: Descriptor, at: int) -> Generator[bytes
                 at += len(chunk)
                 failures = 0
             return
-        except HTTPError as error:
+        except Failure as error:
             failures += 1
             if failures >= TRIES or not passing(error):
                 raise unreachable(error, access.host, descriptor.digest) from None
@@ -57,7 +55,7 @@ def _part(access: Access, descriptor: Descriptor, start: int) -> Iterator[bytes]
                 yield chunk
 
 
-def _skip(response: BaseHTTPResponse, descriptor: Descriptor, start: int) -> int:
+def _skip(response: Response, descriptor: Descriptor, start: int) -> int:
     """How many bytes of the answer we have already. Raises Corrupt for an answer of another length or place."""
     total: int | None = None
     if response.status == 206:

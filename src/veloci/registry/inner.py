@@ -5,8 +5,8 @@ https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
 
 from __future__ import annotations
 
+from _socket import SOCK_STREAM, getaddrinfo
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from socket import SOCK_STREAM, getaddrinfo
 
 _NAT64 = ip_network("64:ff9b::/96")
 
@@ -35,7 +35,8 @@ def _within(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Addre
 
 def addresses(host: str, port: int | None) -> list[str]:
     """The addresses of a host, as the resolver gives them. Raises OSError, UnicodeError."""
-    return list(dict.fromkeys(str(found[4][0]) for found in getaddrinfo(host, port, type=SOCK_STREAM)))
+    named = host.encode("ascii" if host.isascii() else "idna")
+    return list(dict.fromkeys(str(found[4][0]) for found in getaddrinfo(named, port, 0, SOCK_STREAM)))
 
 
 def leads_in(host: str) -> bool:

@@ -16,14 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.registry.session import Session
+    from veloci.registry.wire import Response
 
 PAGES = 1000  # of a list, at most; and entries in a page that we ask for
 
 
-def pages(access: Access, url: str, *, scope: str = "") -> Iterator[tuple[BaseHTTPResponse, bytes]]:
+def pages(access: Access, url: str, *, scope: str = "") -> Iterator[tuple[Response, bytes]]:
     """Every page of the list at `url`. Raises InvalidInput for a list that never ends, Denied for one elsewhere."""
     seen: set[str] = set()
     while url not in seen and len(seen) < PAGES:

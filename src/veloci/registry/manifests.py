@@ -9,15 +9,14 @@ from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
-
+    from veloci.registry.wire import Response
     from veloci.spec.digest import Digest
 
 ACCEPT = f"{media.MANIFEST}, {media.INDEX}, {media.DOCKER_MANIFEST}, {media.DOCKER_LIST}"
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 
 
-def described(response: BaseHTTPResponse) -> Descriptor | None:
+def described(response: Response) -> Descriptor | None:
     """The descriptor in an answer to HEAD; None where the registry does not say all of it."""
     digest = response.headers.get("Docker-Content-Digest", "")
     size = response.headers.get("Content-Length", "")
@@ -27,7 +26,7 @@ def described(response: BaseHTTPResponse) -> Descriptor | None:
     return None
 
 
-def received(response: BaseHTTPResponse, raw: bytes, wanted: str, where: str) -> Descriptor:
+def received(response: Response, raw: bytes, wanted: str, where: str) -> Descriptor:
     """The descriptor of what a registry gave for `wanted`, a tag or digest.
 
     Raises Corrupt for another digest, Unsupported for Docker's schema 1, InvalidInput for what is no manifest.
@@ -50,8 +49,8 @@ def hashed(algorithm: str, raw: bytes) -> Digest:
     return f"{hasher.name}:{hasher.hexdigest()}"
 
 
-def _media_type(response: BaseHTTPResponse) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip()
+def _media_type(response: Response) -> str:
+    return str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
 
 
 def _checked(raw: bytes, media_type: str, where: str) -> str:

@@ -5,6 +5,7 @@ https://pkg.go.dev/golang.org/x/net/http/httpproxy
 
 from __future__ import annotations
 
+from base64 import b64encode
 from ipaddress import ip_address, ip_network
 from os import environ
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,13 @@ class Proxy:
 
     def __init__(self, url: str, credentials: str) -> None:
         self.url, self.credentials = url, credentials
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The header that shows it who we are (RFC 9110, 11.7.2)."""
+        if not self.credentials:
+            return {}
+        return {"Proxy-Authorization": "Basic " + b64encode(self.credentials.encode()).decode()}
 
 
 def proxy(scheme: str, host: str, port: int) -> Proxy | None:

@@ -12,9 +12,6 @@ from random import uniform
 from time import sleep
 from urllib.parse import urlsplit
 
-from urllib3 import Timeout
-from urllib3.exceptions import HTTPError
-
 from veloci.errors import InvalidInput, Unavailable, VelociError
 from veloci.registry import protocol
 from veloci.registry.answers import (
@@ -25,22 +22,21 @@ from veloci.registry.answers import (
     joined,
     passing,
     refused,
-    release,
     same_origin,
     unreachable,
 )
 from veloci.registry.auth import Auth
 from veloci.registry.connections import CONNECT, STALL, Connections
+from veloci.registry.failures import Failure
 from veloci.registry.inner import is_loopback, leads_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.registry.configuration import Configuration, Endpoint
     from veloci.registry.credentials import Credentials
+    from veloci.registry.wire import Response
     from veloci.spec.reference import Reference
 
 TRIES = 5
@@ -126,9 +122,8 @@ class Session:
             found = f"http://{host}"
         elif insecure or local:
             try:
-                brief = Timeout(CONNECT, read=min(CONNECT, self.stall))
-                self._once("GET", f"{found}/v2/", None, {}, timeout=brief).close()
-            except HTTPError as error:
+                self._once("GET", f"{found}/v2/", None, {}, read=min(CONNECT, self.stall)).close()
+            except Failure as error:
                 if not is_plain(error):
                     raise unreachable(error, host) from None
                 found = f"http://{host}"
@@ -141,13 +136,12 @@ class Session:
         One that wants TLS cuts the connection, answers 400 or leads elsewhere. Raises Unavailable if none is there.
         """
         try:
-            brief = Timeout(CONNECT, read=min(CONNECT, self.stall))
-            response = self._once("GET", f"http://{host}/v2/", None, {}, timeout=brief)
-        except HTTPError as error:
+            response = self._once("GET", f"http://{host}/v2/", None, {}, read=min(CONNECT, self.stall))
+        except Failure as error:
             if gone(error):
                 raise unreachable(error, host) from None
             return False
-        release(response)
+        response.close()
         return response.status not in (400, 426, *_REDIRECT)
 
     def auth(self, endpoint: Endpoint) -> Auth:
@@ -190,7 +184,7 @@ class Session:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
         where: str = "",
-    ) -> Generator[BaseHTTPResponse]:
+    ) -> Generator[Response]:
         """An answer whose status is one of `ok`, its body unread; closed at the block's end.
 
         where: what the request is for, in errors. Raises Denied, NotFound, Unavailable, InvalidInput, with the
@@ -202,25 +196,25 @@ class Session:
                 raise refused(response, where, auth.host)
             yield response
         finally:
-            release(response)
+            response.close()
 
     def send(
         self, method: str, url: str, *, auth: Auth, scope: str, headers: dict[str, str], body: Iterable[bytes]
-    ) -> tuple[BaseHTTPResponse, str | None]:
-        """One try of a request with a streamed body: it cannot be repeated here. Raises urllib3's HTTPError.
+    ) -> tuple[Response, str | None]:
+        """One try of a request with a streamed body: it cannot be repeated here. Raises Failure.
 
         Returns the answer, and the Authorization that was sent.
         """
-        patient = Timeout(self.stall, read=5 * self.stall)  # the registry may hash it all before it answers
         used = self._signature(url, auth, scope)
         headers = {**headers, "Authorization": used} if used else headers
-        response = self._once(method, url, body, headers, timeout=patient, origin=auth.origin)
+        patient = 5 * self.stall  # the registry may hash it all before it answers
+        response = self._once(method, url, body, headers, connect=self.stall, read=patient, origin=auth.origin)
         self._heed(response, auth)
         return response, used
 
     def _answered(
         self, method: str, url: str, auth: Auth, scope: str, headers: dict[str, str], body: bytes | None, where: str
-    ) -> BaseHTTPResponse:
+    ) -> Response:
         """The last answer, after redirects, challenges and retries."""
         redirects = challenges = failures = 0
         host = urlsplit(url).netloc
@@ -229,7 +223,7 @@ class Session:
             signed = {**headers, "Authorization": used} if used else headers
             try:
                 response = self._once(method, url, body, signed, origin=auth.origin)
-            except HTTPError as error:
+            except Failure as error:
                 failures += 1
                 if failures >= TRIES or not passing(error):
                     raise unreachable(error, host, where) from None
@@ -248,11 +242,11 @@ class Session:
                     failures += 1
                     last = False
             except VelociError:
-                release(response)
+                response.close()
                 raise
             if last:
                 return self._placed(response, url, where)
-            release(response)
+            response.close()
             if response.status in _LATER:
                 self.pause(failures, protocol.retry_after(response.headers.get("Retry-After")), host, where)
 
@@ -268,24 +262,24 @@ class Session:
         seconds = min(LONGEST_WAIT, self.wait * 2 ** (failures - 1))
         sleep(asked if asked is not None else uniform(seconds / 2, seconds))  # noqa: S311 -- jitter
 
-    def _placed(self, response: BaseHTTPResponse, url: str, where: str) -> BaseHTTPResponse:
+    def _placed(self, response: Response, url: str, where: str) -> Response:
         """The answer, its Location absolute: redirects may have led to another host."""
         if "Location" in response.headers:
             try:
                 response.headers["Location"] = joined(url, response.headers["Location"], where)
             except VelociError:
-                release(response)
+                response.close()
                 raise
         return response
 
-    def _heed(self, response: BaseHTTPResponse, auth: Auth) -> None:
-        for text in protocol.warnings(response.headers.getlist("Warning")):
+    def _heed(self, response: Response, auth: Auth) -> None:
+        for text in protocol.warnings((response.headers.get("Warning", ""),)):
             self.warn(f"{auth.host} says: {text}")
 
     def _signature(self, url: str, auth: Auth, scope: str) -> str | None:
         return auth.header(scope) if same_origin(url, auth.origin) else None
 
-    def _redirected(self, response: BaseHTTPResponse, url: str, auth: Auth, count: int, where: str) -> str:
+    def _redirected(self, response: Response, url: str, auth: Auth, count: int, where: str) -> str:
         target = joined(url, response.headers.get("Location", ""), where)
         if count > REDIRECTS:
             raise InvalidInput(f"{urlsplit(url).netloc} redirects more than {REDIRECTS} times", where=where)
@@ -304,9 +298,9 @@ class Session:
                         if response.status not in _LATER or attempt == TRIES:
                             return response.status, document(response, host)
                     finally:
-                        release(response)
+                        response.close()
                     self.pause(attempt, protocol.retry_after(response.headers.get("Retry-After")), host)
-                except HTTPError as error:
+                except Failure as error:
                     if attempt == TRIES or not passing(error):
                         raise unreachable(error, host) from None
                     self.pause(attempt, None)
@@ -321,9 +315,10 @@ class Session:
         body: bytes | Iterable[bytes] | None,
         headers: dict[str, str],
         *,
-        timeout: Timeout | None = None,
+        connect: float = CONNECT,
+        read: float | None = None,
         origin: str = "",
-    ) -> BaseHTTPResponse:
+    ) -> Response:
         """One request; where a registry sends us to another host, that one must not be an inner one."""
         verify = self._verify is not False and urlsplit(url).netloc not in self._insecure
         return self._connections.request(
@@ -331,7 +326,8 @@ class Session:
             url,
             body=body,
             headers=headers,
-            timeout=timeout,
+            connect=connect,
+            read=read,
             verify=verify,
             guarded=self._guards(url, origin),
             elsewhere=bool(origin) and not same_origin(url, origin),

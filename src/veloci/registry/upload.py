@@ -9,13 +9,12 @@ import os
 from contextlib import contextmanager, suppress
 from urllib.parse import urlencode
 
-from urllib3.exceptions import HTTPError
-
 from veloci.content.files import write
 from veloci.errors import Corrupt, HostError, NotFound, VelociError
 from veloci.layer.stream import CHUNK, Hashed
 from veloci.registry import protocol
-from veloci.registry.answers import check_target, joined, passing, refused, release, unreachable
+from veloci.registry.answers import check_target, joined, passing, refused, unreachable
+from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
 from veloci.registry.unfinished import Unfinished
 from veloci.spec.image import Descriptor
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import IO, TypeAlias
 
-    from urllib3 import BaseHTTPResponse
-
     from veloci.registry.access import Access
+    from veloci.registry.wire import Response
 
     Opened: TypeAlias = Callable[[int], AbstractContextManager[Iterable[bytes]]]
 
@@ -85,7 +83,7 @@ def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descripto
         try:
             sent.patch({}, _keeping(hashed, kept))
             cut = False
-        except (HTTPError, _Refused) as error:
+        except (Failure, _Refused) as error:
             sent.pause(error, 1)
             cut = True
             for _chunk in _keeping(hashed, kept):
@@ -178,7 +176,7 @@ class _Upload:
                         self.at = end
                     else:
                         self.ask()
-            except (HTTPError, _Refused) as error:
+            except (Failure, _Refused) as error:
                 failures += 1
                 self.pause(error, failures)
                 if failures > 1 and not self._part:  # somebody on the way may not let so much pass at once
@@ -186,7 +184,7 @@ class _Upload:
                 self.ask()
             failures = 0 if self.at > before else failures
 
-    def pause(self, error: HTTPError | _Refused, failures: int) -> None:
+    def pause(self, error: Failure | _Refused, failures: int) -> None:
         """Wait before the next try. Raises the error as ours if there is none."""
         access, wait = self._access, None
         if isinstance(error, _Refused):
@@ -198,7 +196,7 @@ class _Upload:
         access.session.pause(failures, wait, access.host, self._where)
 
     def patch(self, headers: dict[str, str], body: Iterable[bytes]) -> bool:
-        """Send a part. False if it was too much at once. Raises HTTPError or _Refused if another try may help."""
+        """Send a part. False if it was too much at once. Raises Failure or _Refused if another try may help."""
         access = self._access
         headers = {"Content-Type": "application/octet-stream", **headers}
         response, used = access.session.send(
@@ -219,7 +217,7 @@ class _Upload:
                 raise refused(response, self._where, access.host)
             self.address = _location(access, response, self.address)
         finally:
-            release(response)
+            response.close()
         return True
 
 
@@ -251,7 +249,7 @@ def _finish(access: Access, address: str, descriptor: Descriptor, data: bytes = 
         pass
 
 
-def _location(access: Access, response: BaseHTTPResponse, url: str) -> str:
+def _location(access: Access, response: Response, url: str) -> str:
     """The absolute address in Location; the present one if there is none."""
     address = joined(url, response.headers.get("Location", ""), access.where)
     check_target(address, access.origin, access.where)
