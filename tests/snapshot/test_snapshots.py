@@ -193,6 +193,28 @@ def test_a_hard_link_to_a_lower_layer_is_a_hard_link(snapshots, store):
         assert (one.st_ino, one.st_uid, one.st_mtime, one.st_mode & 0o7777) == (two.st_ino, 3, 5, 0o640)
 
 
+def test_a_hard_link_has_what_was_below_whatever_takes_the_other_name(snapshots, store):
+    """And what removes below a file of its own layer removes nothing."""
+    top = layer(
+        *(("1 => etc/keep", b""), ("2 => etc/keep", b""), ("etc/keep", b"new"), ("3 => usr/lib/a", b"")),
+        *(("usr/lib/a", None), ("4 => etc/gone", b""), ("etc/.wh.gone", b""), ("5", b""), ("5/.wh..wh..opq", b"")),
+        *(("6/x", b""), ("6 => etc/keep", b"")),
+    )
+    with inside(snapshots.view(snapshots.unpack(store, layers(store, BASE, top)))) as root:
+        expected = {
+            "1": b"1",
+            "2": b"1",
+            "3": b"a",
+            "4": b"1",
+            "5": b"",
+            "6": b"new",
+            "etc/keep": b"new",
+            "lib": "-> usr/lib",
+        }
+        assert files(root) == expected
+        assert os.stat(root / "1").st_ino == os.stat(root / "2").st_ino
+
+
 def test_layers_may_be_applied_in_any_order_and_at_once(snapshots, store):
     def backwards(function, items):
         return reversed([function(item) for item in reversed(list(items))])

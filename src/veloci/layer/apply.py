@@ -231,6 +231,9 @@ class Application:
                 wrong(
                     f"is a hard link to {entry.link.decode(errors='backslashreplace')}, which is not there", entry.name
                 )
+            with suppress(FileNotFoundError):  # what had the name before the link goes
+                if not is_whiteout(os.lstat(name, dir_fd=parent.file)):
+                    self._clear(parent, name, path)
             self.links.append((path, target))
 
     def _node(self, entry: Entry, parent: Directory, name: bytes, path: bytes) -> None:
@@ -312,7 +315,10 @@ class Application:
             wrong("names nothing that could be removed", shown)
         path = head + b"/" + name if head else name
         if self.overlay:
-            parent = self.directories.get(head)
+            below = self.directories.within(head)
+            if below is None:
+                return
+            parent = below
             try:
                 make_whiteout(parent.file, name)
             except FileExistsError:
@@ -331,7 +337,9 @@ class Application:
 
     def _opaque(self, path: bytes) -> None:
         if self.overlay:
-            make_opaque(self.directories.get(path).file)
+            directory = self.directories.within(path)
+            if directory is not None:
+                make_opaque(directory.file)
             return
         with suppress(FileNotFoundError, NotADirectoryError):
             self._empty(path)

@@ -66,6 +66,15 @@ class Directories:
             self._keep(path, found)
         return found
 
+    def within(self, path: bytes) -> Directory | None:
+        """As `get`; None where this layer has a file in its place, which stays."""
+        try:
+            return self.find(path)
+        except NotADirectoryError:
+            return None
+        except FileNotFoundError:
+            return self.get(path)
+
     def entered(self, path: bytes, parent: Directory, name: bytes) -> Directory:
         """The directory `name` in `parent`, which is at `path`; no symlink."""
         found = self._open.get(path)

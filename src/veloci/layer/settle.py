@@ -28,8 +28,9 @@ def settle(layer: Application, lower: int | None) -> None:
 
     Raises InvalidInput for a hard link to nothing, OSError.
     """
+    copies: dict[bytes, tuple[bytes, bytes]] = {}
     for path, target in layer.links:
-        _link(layer.directories, lower, path, target)
+        _link(layer.directories, lower, path, target, copies)
     done: set[bytes] = set()
     while waiting := [path for path in layer.implied if path not in done]:
         for path in waiting:
@@ -135,7 +136,10 @@ def _merge(source: int, target: int) -> None:
                     os.close(file)
 
 
-def _link(directories: Directories, lower: int | None, path: bytes, target: bytes) -> None:
+def _link(
+    directories: Directories, lower: int | None, path: bytes, target: bytes, copies: dict[bytes, tuple[bytes, bytes]]
+) -> None:
+    """Make a hard link to a file of the layers below. copies: where the files are now that were copied up."""
     head, _, last = target.rpartition(b"/")
     if lower is not None:
         head = real(lower, head)
@@ -143,11 +147,10 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
     status = None if lower is None else status_in(lower, aim)
     if status is None or S_ISDIR(status.st_mode) or lower is None:
         wrong(f"is a hard link to {target.decode(errors='backslashreplace')}, which is not there", path)
-    parent = directories.get(head)
-    try:
-        os.lstat(last, dir_fd=parent.file)
-    except FileNotFoundError:
+    parent = directories.within(head)
+    if aim not in copies and parent is not None and not _is_there(parent.file, last):
         copy_up(lower, aim, status, parent.file, last)
+        copies[aim] = head, last
     above, _, name = path.rpartition(b"/")
     try:
         place = directories.find(above)
@@ -159,7 +162,21 @@ def _link(directories: Directories, lower: int | None, path: bytes, target: byte
         os.unlink(name, dir_fd=place.file)
     except FileNotFoundError:
         pass
-    os.link(last, name, src_dir_fd=parent.file, dst_dir_fd=place.file, follow_symlinks=False)
+    if aim not in copies:  # a later entry of this layer has the name of what is linked
+        copy_up(lower, aim, status, place.file, name)
+        copies[aim] = above, name
+        return
+    head, last = copies[aim]
+    source = directories.get(head).file
+    os.link(last, name, src_dir_fd=source, dst_dir_fd=place.file, follow_symlinks=False)
+
+
+def _is_there(directory: int, name: bytes) -> bool:
+    try:
+        os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def copy_up(lower: int, path: bytes, status: os.stat_result, parent: int, name: bytes) -> None:

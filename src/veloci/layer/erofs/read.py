@@ -118,6 +118,10 @@ class Reading:
         except (FileNotFoundError, NotADirectoryError):
             node = None
         if node is None:
+            there = parent.children.get(name)
+            if there is not None and not there.is_whiteout:  # what had the name before the link goes
+                del parent.children[name]
+                self.tree.forget(path)
             self.links.append((path, target))
             return
         if node.is_whiteout:
@@ -130,14 +134,19 @@ class Reading:
 
     def _whiteout(self, head: bytes, name: bytes, shown: bytes) -> None:
         if name == OPAQUE:
-            self.tree.get(head).hide()
+            directory = self.tree.within(head)
+            if directory is not None:
+                directory.hide()
             return
         if name.startswith(META):
             return
         name = name[len(PREFIX) :]
         if name in (b"", b".", b".."):
             wrong("names nothing that could be removed", shown)
-        children = self.tree.get(head).children
+        parent = self.tree.within(head)
+        if parent is None:
+            return
+        children = parent.children
         there = children.get(name)
         if there is None:
             children[name] = whiteout()

@@ -25,8 +25,9 @@ def settle(layer: Reading, lower: int | None, index: Index) -> None:
 
     index: takes the content of files that are copied up. Raises InvalidInput for a hard link to nothing, OSError.
     """
+    copies: dict[bytes, Node] = {}
     for path, target in layer.links:
-        _link(layer, lower, index, path, target)
+        _link(layer, lower, index, path, target, copies)
     done: set[bytes] = set()
     while waiting := [path for path in layer.tree.implied if path not in done]:
         for path in waiting:
@@ -122,7 +123,10 @@ def _merge(source: Node, target: Node) -> None:
             target.children[name] = node
 
 
-def _link(layer: Reading, lower: int | None, index: Index, path: bytes, target: bytes) -> None:
+def _link(
+    layer: Reading, lower: int | None, index: Index, path: bytes, target: bytes, copies: dict[bytes, Node]
+) -> None:
+    """Make a hard link to a file of the layers below. copies: the files that were copied up."""
     head, _, last = target.rpartition(b"/")
     if lower is not None:
         head = real(lower, head)
@@ -130,10 +134,12 @@ def _link(layer: Reading, lower: int | None, index: Index, path: bytes, target: 
     status = None if lower is None else status_in(lower, aim)
     if status is None or S_ISDIR(status.st_mode) or lower is None:
         wrong(f"is a hard link to {target.decode(errors='backslashreplace')}, which is not there", path)
-    parent = layer.tree.get(head)
-    node = parent.children.get(last)
+    node = copies.get(aim)
     if node is None:
-        node = parent.children[last] = _copied(lower, aim, status, index)
+        node = copies[aim] = _copied(lower, aim, status, index)
+        parent = layer.tree.within(head)
+        if parent is not None:  # unless a later entry of this layer has the name
+            parent.children.setdefault(last, node)
     above, _, name = path.rpartition(b"/")
     try:
         place = layer.tree.find(above)

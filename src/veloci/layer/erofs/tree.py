@@ -136,6 +136,15 @@ class Tree:
                 node = self._make(path, LINKS)
         return node
 
+    def within(self, path: bytes) -> Node | None:
+        """As `get`; None where this layer has a file in its place, which stays."""
+        try:
+            return self.find(path)
+        except NotADirectoryError:
+            return None
+        except FileNotFoundError:
+            return self.get(path)
+
     def _make(self, path: bytes, links: int) -> Node:
         """Make the directory at `path`: also where a symlink points to nothing yet, and in place of a file."""
         head, _, name = path.rpartition(b"/")
