@@ -150,6 +150,25 @@ def test_without_pivot_the_root_is_the_containers_all_the_same(either):
     assert set(done.stdout.split()) == {"bin", "dev", "proc", "sys"}, done.stderr
 
 
+def test_without_pivot_no_new_proc_can_be_mounted_that_hides_nothing(runtime):
+    (runtime.bundle / "rootfs/bin/unshare").symlink_to("busybox")
+
+    def change(config):
+        for name in ("bounding", "permitted", "effective"):
+            config["process"]["capabilities"][name].append("CAP_SETFCAP")
+
+    runtime.configure("unshare", "-mrpf", "mount", "-t", "proc", "none", "/proc", change=change)
+    done = runtime("run", "--no-pivot", "--bundle", str(runtime.bundle), runtime.id)
+    assert "permission denied" in done.stderr
+    assert done.returncode == 1
+
+
+def test_ps_hands_over_what_follows_the_id(runtime):
+    runtime.detached("sleep", "100")
+    assert runtime("ps", runtime.id, "-e", "-x").stdout.split()[:5] == ["PID", "TTY", "STAT", "TIME", "COMMAND"]
+    runtime("delete", "-f", runtime.id)
+
+
 def test_the_callers_keyring_is_kept_on_demand(runtime):
     runtime.configure("cat", "/proc/keys", change=lambda c: c["linux"].update(maskedPaths=[]))
     done = runtime("run", "--no-new-keyring", "--bundle", str(runtime.bundle), runtime.id)

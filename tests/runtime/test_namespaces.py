@@ -249,6 +249,16 @@ def test_clocks_are_moved_by_time_offsets(runtime):
     assert [line.split() for line in offsets] == [["monotonic", "7", "5"], ["boottime", "1000000", "0"]]
 
 
+def test_clocks_are_moved_for_the_root_of_a_user_namespace(mapped):
+    def change(config):
+        users(config)
+        config["linux"]["namespaces"].append({"type": "time"})
+        config["linux"]["timeOffsets"] = {"boottime": {"secs": 1000000}}
+
+    done = mapped.run("cat", "/proc/self/timens_offsets", change=change)
+    assert done.stdout.split()[-3:] == ["boottime", "1000000", "0"], done.stderr
+
+
 def test_a_container_without_a_pid_namespace_is_killed_whole(runtime):
     def change(config):
         config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "pid"]

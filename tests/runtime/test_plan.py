@@ -66,7 +66,7 @@ def test_every_step_has_its_place_calls_and_reason(runtime):
 
 def test_the_table_of_reasons_is_complete():
     assert set(STEPS) == (set(table({"sysctl"})) | {"mapped"}) - {"ask"}
-    assert set(ASKED) == {"maps", "cgroup", "net_devices", "hooks", "rlimits"}
+    assert set(ASKED) == {"maps", "cgroup", "net_devices", "time_offsets", "hooks", "rlimits"}
 
 
 def test_nothing_is_made(runtime):

@@ -112,6 +112,17 @@ def test_no_new_privileges(either, wanted):
     assert status(either, "NoNewPrivs", change=process(noNewPrivileges=wanted)) == [str(int(wanted))]
 
 
+def test_a_capability_that_is_not_given_is_a_warning(runtime):
+    asked = {"inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}
+    asked |= {name: ["CAP_KILL", "CAP_CHOWN", "CAP_NOPE"] for name in ("bounding", "permitted", "effective")}
+    done = runtime.run("grep", "CapAmb", "/proc/self/status", change=process(capabilities=asked))
+    assert done.stdout == "CapAmb:\t0000000000000020\n"
+    assert [line.partition("msg=")[2] for line in done.stderr.splitlines()] == [
+        '"ignoring unknown or unavailable capabilities: [CAP_NOPE]"',
+        '"can\'t raise ambient capability CAP_CHOWN: operation not permitted"',
+    ]
+
+
 def test_an_unknown_capability_is_left_out(either):
     sets = {"bounding": ["CAP_CHOWN", "CAP_NOPE"], "effective": ["CAP_CHOWN", "CAP_NOPE"], "permitted": ["CAP_CHOWN"]}
     assert status(either, "CapBnd", change=process(capabilities=sets)) == ["0000000000000001"]
@@ -150,6 +161,18 @@ def test_an_exec_is_the_containers_user_but_for_what_it_names(either):
     assert either("exec", "--user", "5", either.id, "id").stdout == "uid=5 gid=8 groups=9\n"
     assert either("exec", "--user", "5:6", "-g", "4", either.id, "id").stdout == "uid=5 gid=6 groups=4,9\n"
     either("delete", "-f", either.id)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_a_deadline_on_some_processors_only_is_refused_in_runcs_words(runtime):
+    def change(config):
+        process(scheduler={"policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 1000000, "period": 1000000})(
+            config
+        )
+        config["linux"]["resources"] = {"cpu": {"cpus": "0"}}
+
+    done = runtime.run("true", change=change)
+    assert done.stderr.endswith("cpu.cpus: process scheduler can't be used together with AllowedCPUs\n")
 
 
 def test_a_script_without_its_interpreter_is_named(either):

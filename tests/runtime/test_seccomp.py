@@ -195,8 +195,8 @@ def test_a_listener_answers_for_the_container(mkdir, listener, privileges):
     ("change", "place"),
     [
         (profile(rule(MKDIR, "SCMP_ACT_NOTIFY")), "listenerPath: SCMP_ACT_NOTIFY needs listenerPath"),
-        (profile(rule(MKDIR, "SCMP_ACT_NOTIFY"), listenerPath="/nope"), "listenerPath: send the seccomp listener to /nope: No such file or directory"),
-        (profile(rule(["write"], "SCMP_ACT_NOTIFY"), listenerPath="/x"), "syscalls[0].names: SCMP_ACT_NOTIFY cannot be used for write"),
+        (profile(rule(MKDIR, "SCMP_ACT_NOTIFY"), listenerPath="/nope"), "listenerPath: failed to connect with seccomp agent /nope: No such file or directory"),
+        (profile(rule(["write"], "SCMP_ACT_NOTIFY"), listenerPath="/x"), "syscalls[0].names: SCMP_ACT_NOTIFY cannot be used for the write syscall"),
         (lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}), "defaultAction: SCMP_ACT_NOTIFY cannot be the default action"),
         (profile(listenerMetadata="x"), "listenerMetadata: needs listenerPath"),
         (profile(flags=["SECCOMP_FILTER_FLAG_NOPE"]), "flags[0]: 'SECCOMP_FILTER_FLAG_NOPE' is not supported"),

@@ -34,6 +34,7 @@ class Container:
     def __init__(self, directory: Directory, saved: Saved, root: str) -> None:
         self.directory, self.saved, self.root = directory, saved, root
         self.id = saved.id
+        self.warnings: list[str] = []  # about what was made last, for a log
 
     @classmethod
     def create(
@@ -68,6 +69,7 @@ class Container:
         Raises Conflict if the id is taken, InvalidInput and Unsupported with the place in config.json, HostError.
         """
         from veloci.runtime import starting
+        from veloci.runtime.identity import ungranted
 
         plan, config, raw, saved = starting.prepare(
             id,
@@ -85,6 +87,8 @@ class Container:
         if not 0 <= preserve_fds <= 200:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
         self = cls(directory, saved, root)
+        assert config.process is not None
+        self.warnings = ungranted(config.process)
         self.group.check()  # before there is anything to undo: it must not reach what is not ours
         directory.create()
         try:

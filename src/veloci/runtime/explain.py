@@ -37,6 +37,7 @@ ASKED = {
         "netlink RTM_NEWLINK IFLA_NET_NS_FD",
         "the devices are the host's: only from outside can they move in",
     ),
+    "time_offsets": ("write /proc/PID/timens_offsets", "the file is the superuser's, root of the namespace is another"),
     "hooks": ("fork, execve, wait4", "prestart and createRuntime hooks see the host's namespaces"),
     "rlimits": ("prlimit64", "root of a user namespace may raise no limit; the runtime may"),
 }

@@ -56,7 +56,8 @@ def listens(profile: Seccomp | None) -> bool:
         if rule.action == _NOTIFY:
             found = True
             if "write" in rule.names:  # with which the process says that it asks
-                raise InvalidInput(f"{_NOTIFY} cannot be used for write", where=f"{_AT}.syscalls[{index}].names")
+                where = f"{_AT}.syscalls[{index}].names"
+                raise InvalidInput(f"{_NOTIFY} cannot be used for the write syscall", where=where)
     if found and not profile.listener_path:
         raise InvalidInput(f"{_NOTIFY} needs listenerPath", where=f"{_AT}.listenerPath")
     if profile.listener_metadata and not profile.listener_path:

@@ -97,6 +97,20 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
     return steps
 
 
+def ungranted(process: Process) -> list[str]:
+    """What of its capabilities it does not get, in runc's words: to be logged as warnings — config.md#process."""
+    given = process.capabilities
+    if not given:
+        return []
+    _, have, _ = caps.current()
+    named = {name for each in given.plain().values() for name in each}
+    lost = sorted(name for name in named if not caps.mask((name,)) & have)
+    said = [f"ignoring unknown or unavailable capabilities: [{' '.join(lost)}]"] if lost else []
+    may = caps.mask(given.permitted) & caps.mask(given.inheritable)
+    ambient = [name for name in given.ambient if name not in lost and not caps.mask((name,)) & may]
+    return said + [f"can't raise ambient capability {name}: operation not permitted" for name in ambient]
+
+
 def check_text(value: object, where: str) -> None:
     """Raise InvalidInput, with the place, for text with a NUL, which the kernel would take for its end."""
     if isinstance(value, str):

@@ -35,7 +35,7 @@ def hand_over(pid: int, seccomp: Seccomp, state: dict[str, Any]) -> None:
         finally:
             os.close(listener)
     except OSError as error:
-        raise HostError(f"send the seccomp listener to {seccomp.listener_path}", error, where=_AT) from error
+        raise HostError(f"failed to connect with seccomp agent {seccomp.listener_path}", error, where=_AT) from error
 
 
 def _taken(pid: int) -> int:

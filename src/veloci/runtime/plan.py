@@ -118,7 +118,11 @@ def _entering(config: Config, clone: int, new: int, keyring: str) -> list[Step]:
         netdevices.check(config.linux.net_devices, namespaced=bool(new & p.CLONE_NEWNET))
         steps.append(("ask", "$.linux.netDevices", {"question": "net_devices"}))
     if clone & p.CLONE_NEWTIME:
-        steps.append(("time", "$.linux.timeOffsets", {"offsets": _time_offsets(config.linux)}))
+        offsets = time_offsets(config.linux)
+        later = offsets and new & p.CLONE_NEWUSER  # the file is the superuser's
+        steps.append(("time", "$.linux.timeOffsets", {"offsets": "" if later else offsets}))
+        if later:
+            steps.append(("ask", "$.linux.timeOffsets", {"question": "time_offsets"}))
     return steps
 
 
@@ -317,7 +321,8 @@ def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:
     return found
 
 
-def _time_offsets(linux: Linux) -> str:
+def time_offsets(linux: Linux) -> str:
+    """What /proc/PID/timens_offsets is told — time_namespaces(7). Raises InvalidInput."""
     for name in linux.time_offsets:
         if name not in ("monotonic", "boottime"):
             raise InvalidInput(f"there is no clock {name!r}", where="config.json: $.linux.timeOffsets")

@@ -383,11 +383,39 @@ def pivot(child: Child) -> None:
 
 
 def move_root(child: Child) -> None:
-    """Enter the root without pivot_root(2), which a ramdisk does not allow."""
+    """Enter the root without pivot_root(2), which a ramdisk does not allow.
+
+    The old root stays below, so what it shows of the kernel goes first: a user namespace in the container could
+    otherwise mount a new /proc that hides nothing — mount_too_revealing in the kernel.
+    """
+    _hide_kernel(os.readlink(f"/proc/self/fd/{child.root}"))
     os.fchdir(child.root)
     m.mount(".", "/", flags=m.MS_MOVE)
     os.chroot(".")
     os.chdir("/")
+
+
+def _hide_kernel(root: str) -> None:
+    """Take away all procfs and sysfs but those below `root`."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        kind = line.partition(b" - ")[2].split(b" ")[0]
+        place = line.split(b" ")[4]
+        for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+            place = place.replace(escaped, plain)
+        name = place.decode(errors="surrogateescape")
+        if kind not in (b"proc", b"sysfs") or f"{name}/".startswith(f"{root}/"):
+            continue
+        m.mount("", name, flags=m.MS_SLAVE | m.MS_REC)
+        try:
+            m.umount(name, m.MNT_DETACH)
+        except PermissionError:
+            m.mount("tmpfs", name, "tmpfs")
+        except OSError as error:
+            if error.errno != EINVAL:  # it has another user namespace's owner
+                raise
+            m.mount("tmpfs", name, "tmpfs")
 
 
 def change_root(child: Child) -> None:

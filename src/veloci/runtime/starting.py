@@ -10,7 +10,7 @@ from veloci.kernel.files import absolute
 from veloci.runtime import plan as planning
 from veloci.runtime.cgroup import permitted, place
 from veloci.runtime.child import Child
-from veloci.runtime.identity import RLIMITS, check_text
+from veloci.runtime.identity import RLIMITS, check_text, processors
 from veloci.runtime.launch import launch
 from veloci.runtime.state import Saved, mount_of, now, process
 from veloci.spec.document import dumps
@@ -71,6 +71,7 @@ def prepare(
     if config.process.terminal and not console:
         raise InvalidInput("cannot allocate tty if veloci-runtime will detach without setting console socket")
     classes, own_classes = _classes(config, id)
+    _check_processors(config)
     rootfs = _real(config.root.path if config.root.path.startswith("/") else f"{bundle}/{config.root.path}")
     root_of_own = any(namespace.type == "mount" for namespace in config.linux.namespaces)
     saved = Saved(
@@ -98,6 +99,16 @@ def _classes(config: Config, id: str) -> tuple[tuple[str, ...], tuple[str, ...]]
 
     planned = rdt.Planned(config.linux.intel_rdt, id, rdt.mounted())
     return tuple(planned.tasks), tuple(planned.own)
+
+
+def _check_processors(config: Config) -> None:
+    """Raise InvalidInput for a deadline on some processors only, which the kernel refuses — sched_setattr(2)."""
+    scheduler = config.process.scheduler if config.process else None
+    cpu = config.linux.resources.cpu if config.linux.resources else None
+    if scheduler and scheduler.policy == "SCHED_DEADLINE" and cpu and cpu.cpus:
+        where = "config.json: $.linux.resources.cpu.cpus"
+        if len(processors(cpu.cpus, where)) < (posix.cpu_count() or 1):
+            raise InvalidInput("process scheduler can't be used together with AllowedCPUs", where=where)
 
 
 def _read_config(bundle: str) -> bytes:
@@ -166,6 +177,7 @@ class Starting:
             "maps": self.maps,
             "cgroup": self.cgroup,
             "net_devices": self.net_devices,
+            "time_offsets": self.time_offsets,
             "listener": self.listener,
             "hooks": self.hooks,
             "rlimits": self.rlimits,
@@ -290,6 +302,14 @@ class Starting:
         from veloci.runtime import netdevices
 
         netdevices.move(self.config.linux.net_devices, pid)
+
+    def time_offsets(self, pid: int) -> None:
+        """Set the clocks of the time namespace that it has made for its program."""
+        try:
+            with open(f"/proc/{pid}/timens_offsets", "w") as file:
+                file.write(planning.time_offsets(self.config.linux))
+        except OSError as error:
+            raise HostError("set clocks", error, where="config.json: $.linux.timeOffsets") from error
 
     def listener(self, pid: int) -> None:
         """Send who answers for the seccomp filter its descriptor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from veloci.cli.oci.main import chosen, root, rootless
+from veloci.cli.oci.main import chosen, debug, root, rootless, warn
 from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput
 from veloci.runtime.container import Container
@@ -66,6 +66,13 @@ def _create(
         systemd=chosen("systemd-cgroup"),
         rootless=rootless(),
         notify=notify,
+    )
+    for message in container.warnings:
+        warn(message)
+    debug(
+        f"nsexec container setup: process {container.saved.pid} in its namespaces",
+        "child process in init(): all steps of its plan done",
+        "init: closing the pipe to signal completion",
     )
     try:
         write_pid(making.pid_file, container.saved.pid)

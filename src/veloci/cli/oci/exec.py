@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veloci.cli.oci.main import load
+from veloci.cli.oci.main import chosen, debug, load, warn
 from veloci.cli.oci.process import send_pidfd, wait, write_pid
 from veloci.errors import InvalidInput
 
@@ -87,11 +87,26 @@ def exec_(
         place = attended.socket, attended.size
         console = lambda: place  # noqa: E731
     pid = container.exec(plain, console=console, preserve_fds=preserve_fds, cgroup=cgroup, ignore_paused=ignore_paused)
+    _tell(container, pid, plain)
     write_pid(pid_file, pid)
     send_pidfd(pidfd_socket, pid)
     if detach:
         return 0
     return attended.attend(pid) if attended else wait(pid)
+
+
+def _tell(container: Container, pid: int, plain: dict[str, Any]) -> None:
+    """What has been done on the way to the process, and what could not be."""
+    for message in container.warnings:
+        warn(message)
+    if not chosen("debug"):
+        return
+    debug(f"nsexec container setup: process {pid} in the container's namespaces")
+    if initial := (plain.get("execCPUAffinity") or {}).get("initial"):
+        from veloci.runtime.identity import processors
+
+        debug(f"nsexec[{pid}]: affinity: {sum(1 << each for each in processors(initial, '')):#x}")
+    debug("child process in init(): all steps of its plan done", f"setns_init: about to exec {plain['args'][0]}")
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -84,11 +84,9 @@ def main(words: list[str] | None = None) -> int:
             rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
         if log := _chosen.get("log"):
             open(log, "ab").close()
-        if "debug" in _chosen:
-            _log("debug", f"{name} {' '.join(rest)}")
+        debug(f"{name} {' '.join(rest)}")
         status = call(function, rest, program=f"veloci-runtime {name}", named=True)
-        if "debug" in _chosen:
-            _log("debug", f"{name} ended with status {status}")
+        debug(f"{name} ended with status {status}")
         return status
     except VelociError as error:
         return _failed(name, error)
@@ -153,6 +151,18 @@ def _report(message: str, hint: str) -> None:
     print(message if "log" in _chosen else f"veloci-runtime: {message}", file=sys.stderr)
     if hint and "log" not in _chosen:
         print(f"  try: {hint}", file=sys.stderr)
+
+
+def debug(*messages: str) -> None:
+    """Tell, if --debug asks for it, what has been done; in runc's words where its callers look for them."""
+    if "debug" in _chosen:
+        for message in messages:
+            _log("debug", message)
+
+
+def warn(message: str) -> None:
+    """Log a warning."""
+    _log("warning", message)
 
 
 def _log(level: str, message: str) -> None:

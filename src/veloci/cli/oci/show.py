@@ -55,7 +55,7 @@ def _owner(uid: int) -> str:
         return f"#{uid}"
 
 
-def ps(id: str, /, *arguments: str, format: str = "table") -> int:
+def ps(id: str, /, *command: str, format: str = "table") -> int:
     """Show a container's processes.
 
     -f, --format FORMAT  table (what ps -ef shows of them) or json (their pids)
@@ -66,7 +66,7 @@ def ps(id: str, /, *arguments: str, format: str = "table") -> int:
         return 0
     import subprocess
 
-    shown = subprocess.run(["ps", *(arguments or ("-ef",))], capture_output=True, text=True, check=True)
+    shown = subprocess.run(["ps", *(command or ("-ef",))], capture_output=True, text=True, check=True)
     header, *lines = shown.stdout.splitlines()
     column = header.split().index("PID")
     wanted = {str(pid) for pid in pids}
