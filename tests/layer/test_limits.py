@@ -211,6 +211,12 @@ def test_how_much_a_layer_may_hold_can_be_said(tmp_path, monkeypatch, name, most
         Reader([data])
 
 
+@pytest.mark.parametrize("key", [b"SCHILY.xattr.", b"SCHILY.xattr.user.\0", b"SCHILY.xattr.user." + b"a" * 256, b"LIBARCHIVE.xattr.user.%00"])  # fmt: skip
+def test_an_attribute_has_a_name_that_the_kernel_takes(tmp_path, key):
+    with pytest.raises(InvalidInput, match="a malformed extended attribute"):
+        put(tmp_path, pax(**{key.decode(): b"YQ"}) + END)
+
+
 def test_duplicate_entries_are_as_the_peers_treat_them(tmp_path):
     """layer.md forbids them; where they come all the same, the last one is the file: as tar and docker do."""
     out = io.BytesIO()

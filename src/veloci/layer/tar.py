@@ -352,7 +352,7 @@ def extend(entry: Entry, records: dict[bytes, bytes]) -> None:
     """Let PAX records win over the header; an empty value is none."""
     for key, value in records.items():
         if key.startswith(b"SCHILY.xattr."):
-            entry.xattrs[key[13:]] = value
+            entry.xattrs[_attribute(key[13:], entry)] = value
         elif key.startswith(b"LIBARCHIVE.xattr.") and b"SCHILY.xattr." + key[17:] not in records:
             _libarchive(entry, key[17:], value)
         elif not value:
@@ -367,12 +367,19 @@ def extend(entry: Entry, records: dict[bytes, bytes]) -> None:
             entry.mtime = decimal_ns(value)
 
 
+def _attribute(key: bytes, entry: Entry) -> bytes:
+    """The name of an extended attribute, as the kernel takes it: xattr(7)."""
+    if not 0 < len(key) <= 255 or b"\0" in key:
+        wrong("a malformed extended attribute", entry.name)
+    return key
+
+
 def _libarchive(entry: Entry, key: bytes, value: bytes) -> None:
     from binascii import Error, a2b_base64
     from urllib.parse import unquote_to_bytes
 
     try:
-        entry.xattrs[unquote_to_bytes(key)] = a2b_base64(value + b"=" * (-len(value) % 4))
+        entry.xattrs[_attribute(unquote_to_bytes(key), entry)] = a2b_base64(value + b"=" * (-len(value) % 4))
     except Error:
         wrong("a malformed extended attribute", entry.name)
 
