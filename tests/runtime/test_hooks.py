@@ -169,6 +169,18 @@ def test_a_program_that_is_not_there_is_named(runtime):
     assert done.stderr.endswith("prestart hook #0: /nope failed with status 127: No such file or directory\n")
 
 
+def test_the_filter_holds_for_hooks_that_run_at_the_start(runtime):
+    (runtime.bundle / "rootfs/bin/mkdir").symlink_to("busybox")
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+
+    def change(config):
+        config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+        config["hooks"] = {"startContainer": [within("mkdir /dev/shm/new")]}
+
+    assert "can't create directory '/dev/shm/new': Operation not permitted" in runtime.run("true", change=change).stderr
+    assert runtime.traces() == []
+
+
 def test_a_hook_in_the_container_has_its_place_and_environment(runtime):
     place = within("test -d ./bin && pwd > ./here")
     given = shell('test "$ONE$HOME" = two/')

@@ -123,6 +123,8 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
 
 def _stub(child: Child) -> int:
     """The stub, with the filter it loads; above every descriptor that is to be kept."""
+    if child.bpf and child.hooks and child.hooks.start_container:
+        child.loads = True  # the filter holds for these hooks as for the program
     bpf = b"" if child.loads or child.listens else child.bpf
     return stub.sealed(bpf, child.bpf_flags)
 

@@ -131,7 +131,10 @@ def memory_policy(policy: MemoryPolicy) -> Step:
     mode = _named(policy.mode, MEMORY_MODES, f"{at}.mode", "invalid memory policy mode: ")
     for index, flag in enumerate(policy.flags):
         mode |= _named(flag, MEMORY_FLAGS, f"{at}.flags[{index}]", "invalid memory policy flag: ")
-    nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
+    try:
+        nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
+    except InvalidInput as error:
+        raise InvalidInput(f"invalid memory policy nodes: {error.args[0]}", where=error.where) from None
     return "memory_policy", at, {"mode": mode, "nodes": sum(1 << node for node in nodes)}
 
 
