@@ -135,6 +135,7 @@ class Bench:
             archive.addfile(tarfile.TarInfo("note"))
         self.more = Built(work / "more", [*tars, note.getvalue()])
         self.many = Built(work / "many", small_layers())
+        self.fewer = Built(work / "fewer", small_layers()[:-1])
         subprocess.run([VELOCI, "copy", "-q", self.layout, f"docker-archive:{work}/a.tar:a:v0"], check=True)
         self.podman = ["podman", "--root", work / "p", "--runroot", work / "q", "--cgroup-manager", "cgroupfs"]
         self.docker = []  # its words, while there is a dockerd
@@ -197,32 +198,28 @@ class Bench:
         )
 
     def across(self, one, two):
-        """Registry to registry, where the destination lacks one blob."""
-
-        def there():
-            self.count += 1
-            place = f"docker://{two}/r{self.count}:v0"
-            subprocess.run([VELOCI, "copy", "-q", f"oci:{self.less.path}:v0", place], check=True)
-            return place
-
-        verify = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+        """Registry to registry, where the destination lacks one blob: a large one, or one of many that are small."""
         places = {}
-        self.compared(
-            "registry to registry, a blob missing",
-            {
-                "veloci": lambda: [VELOCI, "copy", "-q", "--all", f"docker://{one}/image:v0", places["veloci"]],
-                "skopeo": lambda: [
-                    "skopeo",
-                    "copy",
-                    "-q",
-                    "--all",
-                    *verify,
-                    f"docker://{one}/image:v0",
-                    places["skopeo"],
-                ],
-            },
-            lambda tool: places.update({tool: there()}),
-        )
+
+        def there(tool, less):
+            self.count += 1
+            places[tool] = f"docker://{two}/r{self.count}:v0"
+            for path in [path for path in (self.work / "two").rglob("*") if path.is_file()]:
+                path.unlink()  # what was copied there before would be mounted
+            subprocess.run([VELOCI, "copy", "-q", f"oci:{less.path}:v0", places[tool]], check=True)
+
+        skopeo = ["skopeo", "copy", "-q", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"]
+        rows = {"a layer": ("image", self.less), "one of 40 layers": ("many", self.fewer)}
+        for missing, (image, less) in rows.items():
+            words = {"veloci": [VELOCI, "copy", "-q", "--all"], "skopeo": skopeo}
+            self.compared(
+                f"registry to registry, {missing}",
+                {
+                    tool: lambda tool=tool, each=each, image=image: [*each, f"docker://{one}/{image}:v0", places[tool]]
+                    for tool, each in words.items()
+                },
+                lambda tool, less=less: there(tool, less),
+            )
 
     def pulling(self, registry):
         """What pulls an image, for each tool."""
@@ -258,26 +255,26 @@ class Bench:
             lambda tool: subprocess.run(pulls[tool]("image"), check=True, capture_output=True),
         )
 
-    def push(self, registry):
-        """To a registry that has its blobs under another name."""
+    def push(self, registry, empty):
+        """To a registry that has its blobs under another name, and to one that has none of them."""
         name = f"{registry}/image:v0"
         subprocess.run([VELOCI, "pull", "-q", name], check=True, capture_output=True)
         subprocess.run([*self.podman, "pull", "-q", "--tls-verify=false", name], check=True, capture_output=True)
 
-        def renamed(tool):
+        def renamed(tool, to=registry):
             self.count += 1
-            self.target = f"{registry}/p{self.count}:v0"
+            self.target = f"{to}/p{self.count}:v0"
             program = [VELOCI] if tool == "veloci" else self.podman
             subprocess.run([*program, "tag", name, self.target], check=True, capture_output=True)
+            for path in [path for path in (self.work / "two").rglob("*") if path.is_file()]:
+                path.unlink()  # what was pushed there before would be mounted
 
-        self.compared(
-            "push, blobs mounted",
-            {
-                "veloci": lambda: [VELOCI, "push", "-q", self.target],
-                "podman": lambda: [*self.podman, "push", "-q", "--tls-verify=false", self.target],
-            },
-            renamed,
-        )
+        commands = {
+            "veloci": lambda: [VELOCI, "push", "-q", self.target],
+            "podman": lambda: [*self.podman, "push", "-q", "--tls-verify=false", self.target],
+        }
+        self.compared("push, blobs mounted", commands, renamed)
+        self.compared("push to an empty registry", commands, lambda tool: renamed(tool, empty))
 
     def bare(self):
         """What reading, decompressing and writing takes: igzip and tar, one layer after the other."""
@@ -306,7 +303,7 @@ def registry_rows(bench, wanted):
             "update": lambda: bench.pull(one, "pull, a small layer is new", "more", "image"),
             "many": lambda: bench.pull(one, "pull of 40 small layers", "many"),
             "rmi": lambda: bench.remove(one),
-            "push": lambda: bench.push(one),
+            "push": lambda: bench.push(one, two),
         }
         for row in [row for row in rows if row in wanted or not wanted]:
             rows[row]()
