@@ -129,6 +129,13 @@ def test_a_group_with_a_process_in_it_is_refused_and_stays(runtime):
 
 
 @V1
+def test_no_processes_at_all_is_one(runtime):
+    runtime.created("true", change=resources(pids={"limit": 0}))
+    assert read(runtime, "pids", "pids.max") == ["1"]
+    runtime("delete", "-f", runtime.id)
+
+
+@V1
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_a_frozen_group_is_refused_and_stays(runtime, command):
     group = CGROUP / "freezer" / GROUP[1:]

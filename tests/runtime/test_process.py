@@ -123,6 +123,13 @@ def test_a_capability_that_is_not_given_is_a_warning(runtime):
     ]
 
 
+def test_a_capability_counts_when_the_program_is_looked_for(either):
+    (either.bundle / "rootfs/bin/busybox").chmod(0o700)
+    sets = {name: ["CAP_DAC_OVERRIDE"] for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    done = either.run("id", "-u", change=process(user={"uid": 1000, "gid": 100}, capabilities=sets))
+    assert done.stdout == "1000\n", done.stderr
+
+
 def test_an_unknown_capability_is_left_out(either):
     sets = {"bounding": ["CAP_CHOWN", "CAP_NOPE"], "effective": ["CAP_CHOWN", "CAP_NOPE"], "permitted": ["CAP_CHOWN"]}
     assert status(either, "CapBnd", change=process(capabilities=sets)) == ["0000000000000001"]

@@ -247,7 +247,7 @@ def resources(options: Options) -> Json:
     groups: dict[str, Json] = {
         "memory": memory,
         "cpu": cpu,
-        "pids": {"limit": options.pids_limit},
+        "pids": {"limit": -1 if options.pids_limit == 0 else options.pids_limit},
         "blockIO": {"weight": options.blkio_weight, **options.throttles},
     }
     for name, group in groups.items():

@@ -209,7 +209,7 @@ def find(name: str, env: Mapping[str, str]) -> str:
 
 def _executable(path: str) -> None:
     mode = os.stat(path).st_mode
-    if mode & 0o170000 == 0o040000 or not os.access(path, os.X_OK):
+    if mode & 0o170000 == 0o040000 or not os.access(path, os.X_OK, effective_ids=True):
         raise PermissionError(EACCES, "permission denied")
 
 

@@ -43,8 +43,8 @@ def properties(resources: Resources, *, unified: bool, devices: bool, version: i
         found += _cpu(resources.cpu, unified=unified, version=version)
     if resources.block_io and resources.block_io.weight and not unified:
         found.append(("BlockIOWeight", ("t", resources.block_io.weight)))
-    if resources.pids and (resources.pids.limit or 0) != 0:
-        found.append(("TasksMax", ("t", _or_infinity(resources.pids.limit))))
+    if resources.pids and resources.pids.limit is not None:
+        found.append(("TasksMax", ("t", _or_infinity(resources.pids.limit or 1))))
     return found + list(_unified(resources.unified, version))
 
 

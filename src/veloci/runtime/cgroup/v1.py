@@ -27,8 +27,8 @@ def apply(places: Places, resources: Resources, *, devices: bool) -> None:
         raise Unsupported("cannot use unified on cgroup v1", where=f"{_AT}.unified")
     if devices:
         _devices(found, resources)
-    if resources.pids and resources.pids.limit is not None and resources.pids.limit != 0:
-        limit = resources.pids.limit
+    if resources.pids and resources.pids.limit is not None:
+        limit = resources.pids.limit or 1  # 0 is none but the first, as runc has it for systemd's sake
         _set(found, "pids", "pids.max", limit if limit > 0 else "max", "pids.limit")
     if resources.memory:
         _memory(found, resources.memory)

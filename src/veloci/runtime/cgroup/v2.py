@@ -65,8 +65,8 @@ def weight(shares: int) -> int:
 
 
 def _settings(directory: str, resources: Resources) -> Iterator[Setting]:
-    if resources.pids and resources.pids.limit is not None and resources.pids.limit != 0:
-        yield "pids.max", _or_max(resources.pids.limit), "pids.limit"
+    if resources.pids and resources.pids.limit is not None:
+        yield "pids.max", _or_max(resources.pids.limit or 1), "pids.limit"  # as in v1
     if resources.memory:
         yield from _memory(directory, resources.memory)
     if resources.cpu:
