@@ -118,6 +118,18 @@ def test_the_user_is_root_in_there_and_nobody_outside(either):
     assert (status.st_uid, status.st_gid) == (USER, USER)
 
 
+def test_the_hosts_groups_are_shown_read_only(ours):
+    """CVE-2023-25809: a user may have groups of its own there, which the host's /sys brings along."""
+    done = ours.run("sh", "-c", "busybox mkdir /sys/fs/cgroup/unified/x || busybox mkdir /sys/fs/cgroup/x")
+    refused = [line.rpartition(": ")[2] for line in done.stderr.splitlines()]
+    assert refused == ["Read-only file system"] * 2
+
+
+def test_it_warns_of_nothing_that_it_gives(ours):
+    done = ours.run("busybox", "grep", "CapEff", "/proc/self/status")
+    assert (done.stdout, done.stderr) == ("CapEff:\t0000000020000420\n", "")
+
+
 def test_devices_and_mounts_are_there(either):
     script = "echo x > /dev/null && head -c1 /dev/zero > /dev/shm/x && ls /dev/pts /sys/class > /dev/null && echo fine"
     done = either.run("sh", "-c", script.replace("head -c1", "busybox head -c1"))

@@ -97,8 +97,8 @@ def default(*, rootless: bool = False, uid: int = 0, gid: int = 0) -> dict[str, 
         del linux["resources"]
         mounted[2]["options"].remove("gid=5")  # that group is not mapped
         shared = {"destination": "/sys", "type": "none", "source": "/sys"}
-        # A new sysfs needs a network namespace of its own; the host's is bound, and what is below it.
-        mounted[5:7] = [{**shared, "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}]
+        # A new sysfs needs a network namespace of its own; the host's is bound, and what is below it: all read-only.
+        mounted[5:7] = [{**shared, "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]}]
     return {
         "ociVersion": VERSION,
         "process": {

@@ -88,7 +88,8 @@ class Container:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
         self = cls(directory, saved, root)
         assert config.process is not None
-        self.warnings = ungranted(config.process)
+        mapped = any(namespace.type == "user" for namespace in config.linux.namespaces)
+        self.warnings = ungranted(config.process, mapped=mapped)
         self.group.check()  # before there is anything to undo: it must not reach what is not ours
         directory.create()
         try:

@@ -47,11 +47,12 @@ def enter(
     if isinstance(process, dict):
         identity.check_text(process, "process: $")
         process = Process.checked(process, name="process")
-    container.warnings = identity.ungranted(process)
     if process.terminal and not callable(console) and console < 0:
         raise InvalidInput("a terminal needs a console socket", where="--tty")
     # It was checked when the container was made: what holds for a further process is enough.
     linux = loads(container.directory.read("config.json")).get("linux") or {}
+    mapped = any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or ())
+    container.warnings = identity.ungranted(process, mapped=mapped)
     profile = None
     child = Child()
     child.stdio = stdio

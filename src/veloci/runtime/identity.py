@@ -97,12 +97,15 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
     return steps
 
 
-def ungranted(process: Process) -> list[str]:
-    """What of its capabilities it does not get, in runc's words: to be logged as warnings — config.md#process."""
+def ungranted(process: Process, *, mapped: bool) -> list[str]:
+    """What of its capabilities it does not get, in runc's words: to be logged as warnings — config.md#process.
+
+    mapped: in a user namespace, whose root has every capability there.
+    """
     given = process.capabilities
     if not given:
         return []
-    _, have, _ = caps.current()
+    have = -1 if mapped else caps.current()[1]
     named = {name for each in given.plain().values() for name in each}
     lost = sorted(name for name in named if not caps.mask((name,)) & have)
     said = [f"ignoring unknown or unavailable capabilities: [{' '.join(lost)}]"] if lost else []

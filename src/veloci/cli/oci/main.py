@@ -177,7 +177,10 @@ def _log(level: str, message: str) -> None:
     else:
         quoted = message.replace("\\", "\\\\").replace('"', '\\"')
         line = f'time="{time}" level={level} msg="{quoted}"'.encode()
-    with open(_chosen.get("log", "/dev/stderr"), "ab") as file:
+    if not (path := _chosen.get("log")):
+        posix.write(2, line + b"\n")  # /dev/stderr may be another user's file, or a socket, which none can open
+        return
+    with open(path, "ab") as file:
         file.write(line + b"\n")
 
 
