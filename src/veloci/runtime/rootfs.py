@@ -69,13 +69,14 @@ def filesystem(
         m.fsconfig(context, "source", source)
         for key, value in options:
             m.fsconfig(context, key, value)
+        if inherit and (mode := _mode(child.root, target)) >= 0:
+            m.fsconfig(context, "mode", f"{mode:o}")
         m.fscreate(context)
         # What is mounted or made in it needs a writable one; `seal` makes it read-only.
         late = set & m.MOUNT_ATTR_RDONLY if kind == "tmpfs" else 0
         tree = m.fsmount(context, set & ~late)
     finally:
         os.close(context)
-    mode = _mode(child.root, target) if inherit else -1
     try:
         place = make_directory_in_root(child.root, target, resolve=RESOLVE_NO_SYMLINKS if kind in _ORDINARY else 0)
     except OSError as error:
@@ -85,8 +86,6 @@ def filesystem(
     _guard(child, place, tree)
     if copy:
         _copy_up(place, tree)
-    if mode >= 0:
-        os.chmod(".", mode, dir_fd=tree)
     _attach(tree, place, propagation)
     _keep(child, tree, late)
 
