@@ -85,6 +85,21 @@ def test_an_image_goes_through_any_two_places_unchanged(places, built, registry,
     assert files(tmp_path / "end") == files(built.path)
 
 
+def test_a_blob_that_a_registry_lost_under_a_tag_is_sent_again(places, built, tmp_path):
+    with Serving(tmp_path / "registry") as (address, _process):
+        go(places, f"oci:{built.path}:v0", f"docker://{address}/app:v1")
+        lost = digest(built.layers[0])[7:]
+        (file,) = (path for path in (tmp_path / "registry/repositories").rglob("*") if path.name == lost)
+        file.unlink()
+        told = Told()
+        go(places, f"oci:{built.path}:v0", f"docker://{address}/app:v1", progress=told)
+        assert (sorted(told.ends[2:]), told.bytes) == (
+            ["Layer already exists", "Pushed"],
+            {lost[:12]: len(built.layers[0])},
+        )
+        go(places, f"docker://{address}/app:v1", "here:v1")
+
+
 def test_only_what_is_missing_travels(places, built, registry):
     told = Told()
     go(places, f"oci:{built.path}:v0", f"docker://{registry}/again:v1", progress=told)

@@ -71,4 +71,4 @@ def copy(
             destination.finish(descriptor, raw)
             return descriptor
 
-        return work() if once else anew(source, work)
+        return work() if once else anew(source, work, destination)

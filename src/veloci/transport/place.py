@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from veloci.errors import Corrupt
+from veloci.errors import Corrupt, VelociError
 
 CHUNK = 1 << 20  # bytes
 
@@ -93,6 +93,9 @@ if TYPE_CHECKING:
         def adopt(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
             """Take a blob whose digest is not known beforehand. Returns its descriptor."""
 
+        def mistaken(self) -> bool:
+            """Whether it refused a manifest for want of what it said it has; it will look from now on."""
+
         def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
             """Take a manifest that an index, still to come, holds."""
 
@@ -134,6 +137,10 @@ class Place:
         """There is nowhere else."""
         return False
 
+    def mistaken(self) -> bool:
+        """It never is."""
+        return False
+
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """Nowhere that a registry could reach."""
         del descriptor
@@ -148,13 +155,17 @@ class Place:
         return None
 
 
-def anew(source: Source, work: Callable[[], Done]) -> Done:
-    """What `work` gives, done again where the source was wrong and has another place to read from. Raises Corrupt."""
+def anew(source: Source, work: Callable[[], Done], destination: Destination | None = None) -> Done:
+    """What `work` gives, done again where the source was wrong and has another place to read from.
+
+    And once more where the destination took what it lacks for there. Raises what `work` raises.
+    """
     while True:
         try:
             return work()
-        except Corrupt:
-            if not source.doubted():
+        except VelociError as error:
+            again = isinstance(error, Corrupt) and source.doubted()
+            if not again and not (destination and destination.mistaken()):
                 raise
 
 

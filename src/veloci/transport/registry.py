@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veloci.errors import Denied, NotFound
+from veloci.errors import Denied, NotFound, VelociError
 from veloci.registry.client import Repository
 from veloci.transport.place import Place
 
@@ -34,6 +34,7 @@ class RegistryPlace(Place):
         self._root: tuple[Descriptor, bytes] | None = None
         self._manifests: dict[Digest, tuple[Descriptor, bytes]] = {}
         self._here: frozenset[Digest] | None = None  # blobs that need not be asked for
+        self._mistaken = False
 
     def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
         """The repository itself."""
@@ -84,11 +85,23 @@ class RegistryPlace(Place):
         """See Destination."""
         return self.repository.adopt(chunks, media_type)
 
+    def mistaken(self) -> bool:
+        """See Destination. A registry may have lost blobs of what it has a manifest of."""
+        before, self._mistaken = self._mistaken, False
+        return before
+
     def put_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
-        self.repository.put_manifest(raw, descriptor.media_type, descriptor.digest)
+        self._put_manifest(descriptor, raw, descriptor.digest)
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
         """See Destination."""
         for tag in (self.reference.tag or descriptor.digest, *self._more):
-            self.repository.put_manifest(raw, descriptor.media_type, tag)
+            self._put_manifest(descriptor, raw, tag)
+
+    def _put_manifest(self, descriptor: Descriptor, raw: bytes, reference: str) -> None:
+        try:
+            self.repository.put_manifest(raw, descriptor.media_type, reference)
+        except VelociError:
+            self._mistaken, self._here = bool(self._here), frozenset()
+            raise
