@@ -46,7 +46,8 @@ def test_what_the_caller_ignores_the_program_does_not(either, number):
         (ignored,) = status(either, "SigIgn", change=process())
     finally:
         signal.signal(number, before)
-    assert int(ignored, 16) == 0
+    # The C library keeps 32 and 33 to itself, and its posix_spawn, by which Python 3.13 begins us, ignores them.
+    assert int(ignored, 16) & ~(0b11 << 31) == 0
 
 
 def test_rlimits_are_set(either):
