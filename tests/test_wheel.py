@@ -45,6 +45,7 @@ def test_it_is_for_every_python_3_and_machine(wheel):
 @pytest.mark.needs("root", "overlay", "busybox")
 def test_a_container_runs_with_the_wheel_alone(clean, roots):
     Built(roots / "layout", busybox())
+    (roots / "runtime").mkdir()  # as runc's, one that is named must be there
     subprocess.run([sys.executable, "-m", "veloci", "copy", "-q", f"oci:{roots}/layout:v0", "bb"], check=True)
     subprocess.run(
         [sys.executable, "-m", "veloci", "run", "--rm", "--network", "none", "bb", "busybox", "true"], check=True
