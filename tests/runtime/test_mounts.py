@@ -80,6 +80,20 @@ def test_attributes_are_set_on_a_bind_mount_and_leave_the_hosts_alone(either, tm
 
 
 @pytest.mark.needs("unshare")
+def test_options_of_a_bind_mount_say_all_or_nothing(either, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,noexec,noatime", "tmpfs", source], check=True)
+    try:
+        options = {"/a": [], "/b": ["ro"], "/c": ["nodev"], "/d": ["rprivate"]}
+        found = mounted(either, *(bound(source, place, *words) for place, words in options.items()))
+    finally:
+        subprocess.run(["umount", source], check=True)
+    kept = {"nosuid", "noexec", "noatime"}
+    shown = [found[place][0] & ATTRIBUTES for place in options]
+    assert shown == [kept, {"ro", "noatime"}, {"nodev", "noatime"}, kept]
+
+
 def test_recursive_attributes_reach_the_mounts_below(either, tmp_path):
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)

@@ -44,6 +44,10 @@ def table(needed: set[str]) -> dict[str, Callable[..., None]]:
 
         found |= rootfs.TABLE
     if needed - found.keys():
+        from veloci.runtime import entering
+
+        found |= entering.TABLE
+    if needed - found.keys():
         from veloci.runtime import procfs
 
         found |= procfs.TABLE

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import posix as os
 from _stat import S_IFBLK, S_IFCHR, S_IFIFO, S_ISCHR, S_ISDIR
-from errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM
+from errno import EEXIST, ELOOP, ENOENT, ENOTDIR, ENXIO, EPERM
 
 from veloci.kernel import mount as m
-from veloci.kernel.files import RESOLVE_NO_SYMLINKS, make_directory_in_root, make_file_in_root, open_in_root
+from veloci.kernel.files import (
+    RESOLVE_NO_SYMLINKS,
+    copy_tree,
+    make_directory_in_root,
+    make_file_in_root,
+    open_in_root,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 _TELLING = (  # of /proc, as runc's list
     "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo sys/kernel/ns_last_pid sys/crypto/fips_enabled"
 ).split()
+_SAID = (  # the attributes of a mount that stand for themselves; of the access times one always holds
+    m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC | m.MOUNT_ATTR_NOSYMFOLLOW
+)
 _KINDS = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 _ORDINARY = ("proc", "sysfs")  # whatever writes to /proc must find procfs there: never through a symlink
 
@@ -145,12 +154,23 @@ def attach(
         place = make_file_in_root(child.root, target)
     _guard(child, place, tree)
     late = set & m.MOUNT_ATTR_RDONLY
-    if set & ~late or clear:
-        m.mount_setattr(tree, set=set & ~late, clear=clear)
+    if set or clear:
+        _say_all(tree, set & ~late, clear, _SAID & ~set & ~clear)
     if set_all or clear_all:
         m.mount_setattr(tree, set=set_all, clear=clear_all, recursive=True)
     _attach(tree, place, propagation)
     _keep(child, tree, late)
+
+
+def _say_all(tree: int, set: int, clear: int, unsaid: int) -> None:
+    """Where options say something, a bind mount loses what else its source has, as runC's.
+
+    But not in a user namespace, whose caller may keep what is not said, and must keep what is its source's.
+    """
+    try:
+        m.mount_setattr(tree, set=set, clear=clear | unsaid)
+    except PermissionError:
+        m.mount_setattr(tree, set=set, clear=clear | unsaid & m.MOUNT_ATTR_NOSYMFOLLOW)
 
 
 def remount(
@@ -211,36 +231,10 @@ def _copy_up(place: int, tree: int) -> None:
     source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
     try:
-        _copy_tree(source, target)
+        copy_tree(source, target)
     finally:
         os.close(source)
         os.close(target)
-
-
-def _copy_tree(source: int, target: int) -> None:
-    for name in os.listdir(source):
-        status = os.lstat(name, dir_fd=source)
-        kind = status.st_mode & 0o170000
-        if kind == 0o120000:
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-        elif kind in (0o040000, 0o100000):
-            if kind == 0o040000:
-                os.mkdir(name, 0o700, dir_fd=target)
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below = os.open(name, flags, dir_fd=source)
-            made = os.open(
-                name, flags if kind == 0o040000 else os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=target
-            )
-            if kind == 0o040000:
-                _copy_tree(below, made)
-            else:
-                while os.sendfile(made, below, None, 1 << 30):
-                    pass
-            os.fchown(made, status.st_uid, status.st_gid)
-            os.fchmod(made, status.st_mode & 0o7777)
-            os.close(below)
-            os.close(made)
 
 
 def devices(child: Child, nodes: Sequence[tuple[str, str, int, int, int, int, int]], *, bind: bool) -> None:
@@ -369,75 +363,6 @@ def seal(child: Child, *, readonly: bool) -> None:
         m.mount_setattr(child.root, set=m.MOUNT_ATTR_RDONLY)
 
 
-def pivot(child: Child) -> None:
-    """Enter the root and drop the old one, without a directory to hold it."""
-    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fchdir(child.root)
-    m.pivot_root(".", ".")
-    os.fchdir(old)
-    m.mount("", ".", flags=m.MS_SLAVE | m.MS_REC)  # unmounting must not reach the host
-    m.umount(".", m.MNT_DETACH)
-    os.close(old)
-    os.chdir("/")
-
-
-def move_root(child: Child) -> None:
-    """Enter the root without pivot_root(2), which a ramdisk does not allow.
-
-    The old root stays below, so what it shows of the kernel goes first: a user namespace in the container could
-    otherwise mount a new /proc that hides nothing — mount_too_revealing in the kernel.
-    """
-    _hide_kernel(os.readlink(f"/proc/self/fd/{child.root}"))
-    os.fchdir(child.root)
-    m.mount(".", "/", flags=m.MS_MOVE)
-    os.chroot(".")
-    os.chdir("/")
-
-
-def _hide_kernel(root: str) -> None:
-    """Take away all procfs and sysfs but those below `root`."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        lines = file.read().splitlines()
-    for line in reversed(lines):
-        kind = line.partition(b" - ")[2].split(b" ")[0]
-        place = line.split(b" ")[4]
-        for escaped, plain in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-            place = place.replace(escaped, plain)
-        name = place.decode(errors="surrogateescape")
-        if kind not in (b"proc", b"sysfs") or f"{name}/".startswith(f"{root}/"):
-            continue
-        m.mount("", name, flags=m.MS_SLAVE | m.MS_REC)
-        try:
-            m.umount(name, m.MNT_DETACH)
-        except PermissionError:
-            m.mount("tmpfs", name, "tmpfs")
-        except OSError as error:
-            if error.errno != EINVAL:  # it has another user namespace's owner
-                raise
-            m.mount("tmpfs", name, "tmpfs")
-
-
-def change_root(child: Child) -> None:
-    """Enter the root in a mount namespace that is others' too, where it stays a mount until the deletion."""
-    os.fchdir(child.root)
-    os.chroot(".")
-    os.chdir("/")
-
-
-def propagate(child: Child, flags: int) -> None:
-    """Set the propagation of the container's root."""
-    m.mount("", "/", flags=flags)
-
-
-def directory(child: Child, path: str) -> None:
-    """Make the working directory if the image has none; a link to nowhere is left for chdir(2) to report."""
-    try:
-        os.close(make_directory_in_root(child.root, path))
-    except OSError as error:
-        if error.errno not in (EEXIST, ENOENT, ENOTDIR, ELOOP, EINVAL):
-            raise
-
-
 TABLE: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
@@ -454,10 +379,5 @@ TABLE: dict[str, Callable[..., None]] = {
         mask,
         protect,
         seal,
-        pivot,
-        move_root,
-        change_root,
-        propagate,
-        directory,
     )
 }
