@@ -6,6 +6,7 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config.md#posix-platf
 from __future__ import annotations
 
 import os
+from _signal import strsignal
 from select import POLLIN, poll
 from time import monotonic
 
@@ -70,7 +71,7 @@ def run(name: str, hooks: Sequence[Hook], state: bytes, environment: Mapping[str
         except OSError as error:
             raise HostError(f"error running {name} hook #{index}: {hook.path}", error, where=at) from error
         if status:
-            how = f"status {status}" if status > 0 else f"signal {-status}"
+            how = f"status {status}" if status > 0 else f"signal {-status} ({strsignal(-status).lower()})"
             text = said.decode(errors="replace").strip()
             ended = f"{hook.path} failed with {how}{': ' if text else ''}{text}"
             raise VelociError(f"error running {name} hook #{index}: {ended}", where=at)  # runc's words
