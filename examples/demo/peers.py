@@ -40,7 +40,9 @@ def forget(before: set[str], after: set[str]) -> None:
 
     before, after: the cgroups' paths.
     """
-    theirs = [path for path in after - before if "/libpod_parent" in path or path.endswith("/docker")]
+    theirs = [
+        path for path in after - before if "/libpod_parent" in path or path.endswith(("/docker", "/docker/buildkit"))
+    ]
     for path in sorted(theirs, key=len, reverse=True):
         for _ in range(20):  # conmon may still be ending in it
             try:

@@ -158,7 +158,8 @@ def test_docker_checks_the_health_copies_commits_and_stops(docker, tmp_path):
     health = ("--health-cmd", "test -e /etc/text", "--health-interval", "300ms")
     assert docker("run", "-d", "--name", "cared", *health, "shell:v0", "sh", "-c", script).returncode == 0
     try:
-        assert docker("stats", "--no-stream", "--format", "{{.PIDs}}", "cared").stdout in ("2\n", "1\n")
+        found = docker("stats", "--no-stream", "--format", "{{.PIDs}}", "cared").stdout
+        assert 1 <= int(found) <= 3  # checks of the health come and go
         (tmp_path / "sent").write_text("sent\n")
         assert docker("cp", str(tmp_path / "sent"), "cared:/etc/").returncode == 0
         done = docker("exec", "-t", "cared", "sh", "-c", "cat /etc/sent; busybox readlink /proc/self/fd/1; exit 3")
@@ -169,7 +170,7 @@ def test_docker_checks_the_health_copies_commits_and_stops(docker, tmp_path):
         assert docker("run", "--rm", "kept", "cat", "/etc/sent").stdout == "sent\n"
         for _ in range(100):
             health = docker("inspect", "--format", "{{.State.Health.Status}}", "cared").stdout
-            if health != "starting\n":
+            if health == "healthy\n":  # checks fail while commit pauses it
                 break
             time.sleep(0.1)
         assert health == "healthy\n"
