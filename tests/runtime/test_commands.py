@@ -232,3 +232,11 @@ def test_debug_tells_what_is_called(runtime, tmp_path):
         ("debug", "list ended with status 0"),
     ]
     assert runtime("--debug", "list", "-q").stderr.count("level=debug") == 2
+
+
+def test_a_log_that_takes_no_line_stops_no_container(runtime):
+    runtime.configure("echo", "ran")
+    done = runtime("--debug", "--log", "/dev/full", "run", "--bundle", str(runtime.bundle), runtime.id)
+    assert (done.stdout, done.returncode) == ("ran\n", 0)
+    assert {*done.stderr.splitlines()} == {"veloci-runtime: write the log: No space left on device"}
+    assert runtime.left() == []

@@ -51,7 +51,7 @@ def stop(container: str, /, *containers: str, time: int | None = None, signal: s
 
 def _stopped(engine: Engine, words: tuple[str, ...], time: int | None, signal: str, then: Callable[[str], None]) -> int:
     """Ask all to end, and then wait for one after the other, and do with it what comes `then`."""
-    from veloci.engine.containers import signal_number
+    from veloci.engine.stopping import signal_number
 
     number = signal_number(signal, "--signal") if signal else None
     asked: list[tuple[str, Callable[[], None]]] = []
@@ -93,7 +93,7 @@ def kill(container: str, /, *containers: str, signal: str = "KILL") -> int:
 
     -s, --signal SIGNAL  its name or number
     """
-    from veloci.engine.containers import signal_number
+    from veloci.engine.stopping import signal_number
 
     engine, number = Engine(), signal_number(signal)
 

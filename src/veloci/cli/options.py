@@ -26,9 +26,24 @@ from veloci.errors import InvalidInput
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
 _MISUSE = 125  # docker's exit status when an option is wrong, whatever the command
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with `status`, without taking the interpreter apart: that costs 1 to 15 ms."""
+    import posix
+    import sys
+
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 141  # as a program that SIGPIPE ended
+    sys.stderr.flush()
+    if exits := sys.modules.get("atexit"):
+        exits._run_exitfuncs()
+    posix._exit(status)
 
 
 class Usage:

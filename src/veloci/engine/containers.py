@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from veloci.engine import host_files
 from veloci.engine.description import asked_health, asked_log
 from veloci.engine.record import Record, Records, has_names
-from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
+from veloci.errors import Conflict, NotFound, VelociError
 from veloci.monitor import session, spawn, state
 from veloci.monitor.task import Task
 from veloci.spec.document import loads
@@ -229,7 +229,7 @@ class Containers:
 
         signal: instead of the one it was made with. Raises NotFound.
         """
-        from veloci.engine.stopping import begun
+        from veloci.engine.stopping import begun, signal_number
 
         record = self.records.load(self.records.find(word))
         seconds = record.stop_timeout if timeout is None else timeout
@@ -388,16 +388,3 @@ class Containers:
         from veloci.engine.description import described
 
         return described(self._engine, self.records.load(self.records.find(word)))
-
-
-def signal_number(text: str, where: str = "") -> int:
-    """`SIGTERM`, `term` or `15` as a number. Raises InvalidInput at `where`."""
-    import _signal
-
-    name = text.upper()
-    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
-        return int(name)
-    number = getattr(_signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if not isinstance(number, int):
-        raise InvalidInput(f"unknown signal {text!r}", where=where, hint="a name as in TERM, or a number")
-    return number

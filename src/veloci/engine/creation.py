@@ -42,7 +42,7 @@ class Creation:
         self, engine: Engine, image: str, command: Sequence[str], wanted: RunOptions, *, stdin_once: bool = True
     ) -> None:
         """stdin_once: its input ends with its first client. Raises InvalidInput, Unsupported, NotFound, Denied."""
-        from veloci.engine.containers import signal_number
+        from veloci.engine.stopping import signal_number
         from veloci.monitor.runtimes import find
 
         if os.geteuid() != 0:

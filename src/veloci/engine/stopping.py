@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from veloci.errors import Conflict
+from veloci.errors import Conflict, InvalidInput
 from veloci.monitor import session
 
 TYPE_CHECKING = False
@@ -71,3 +71,16 @@ def await_end(connection: socket) -> int | None:
     except OSError:
         return None
     return None
+
+
+def signal_number(text: str, where: str = "") -> int:
+    """`SIGTERM`, `term` or `15` as a number. Raises InvalidInput at `where`."""
+    import _signal
+
+    name = text.upper()
+    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
+        return int(name)
+    number = getattr(_signal, name if name.startswith("SIG") else f"SIG{name}", None)
+    if not isinstance(number, int):
+        raise InvalidInput(f"unknown signal {text!r}", where=where, hint="a name as in TERM, or a number")
+    return number

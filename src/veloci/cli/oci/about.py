@@ -21,10 +21,7 @@ def spec(*, bundle: str = ".", rootless: bool = False) -> int:
     if os.path.exists(path):
         raise InvalidInput(f"File {path} exists. Remove it first")
     with open(path, "wb") as file:
-        file.write(
-            dumps(default(rootless=True, uid=os.geteuid(), gid=os.getegid()) if rootless else default(), indent=2)
-            + b"\n"
-        )
+        file.write(dumps(default(rootless=rootless, uid=os.geteuid(), gid=os.getegid()), indent=2) + b"\n")
     return 0
 
 

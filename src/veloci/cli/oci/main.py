@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from veloci.cli.options import call
+from veloci.cli.options import call, leave
 from veloci.errors import HostError, InvalidInput, VelociError
 
 TYPE_CHECKING = False
@@ -63,14 +63,8 @@ def command(name: str) -> Callable[..., int]:
 
 
 def program() -> NoReturn:
-    """Run the command line and end the process, without taking the interpreter apart: that costs 1 ms."""
-    status = main()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status = 141
-    sys.stderr.flush()
-    posix._exit(status)
+    """Run the command line of this process, and end it."""
+    leave(main())
 
 
 def main(words: list[str] | None = None) -> int:
@@ -177,11 +171,17 @@ def _log(level: str, message: str) -> None:
     else:
         quoted = message.replace("\\", "\\\\").replace('"', '\\"')
         line = f'time="{time}" level={level} msg="{quoted}"'.encode()
-    if not (path := _chosen.get("log")):
-        posix.write(2, line + b"\n")  # /dev/stderr may be another user's file, or a socket, which none can open
-        return
-    with open(path, "ab") as file:
-        file.write(line + b"\n")
+    path = _chosen.get("log")
+    try:
+        # Standard error as it is: /dev/stderr may be another user's file, or a socket, which none can open.
+        file = posix.open(path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o666) if path else 2
+        try:
+            posix.write(file, line + b"\n")
+        finally:
+            if path:
+                posix.close(file)
+    except OSError as error:  # a full disk stops no container: logrus too says so and goes on
+        print(f"veloci-runtime: write the log: {error.strerror}", file=sys.stderr)
 
 
 def root() -> str:
