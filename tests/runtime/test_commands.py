@@ -235,7 +235,7 @@ def test_debug_tells_what_is_called(runtime, tmp_path):
 
 
 def test_a_log_that_takes_no_line_stops_no_container(runtime):
-    runtime.configure("echo", "ran")
+    runtime.configure("sh", "-c", "echo ran")
     done = runtime("--debug", "--log", "/dev/full", "run", "--bundle", str(runtime.bundle), runtime.id)
     assert (done.stdout, done.returncode) == ("ran\n", 0)
     assert {*done.stderr.splitlines()} == {"veloci-runtime: write the log: No space left on device"}
