@@ -7,7 +7,7 @@ import shutil
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from veloci.layer.apply import apply
@@ -51,6 +51,7 @@ def seen(root):
 
 
 @settings(max_examples=150)
+@example([[("file", "d/a", b"")], [("file", "d", b""), ("dir", "d", b"")]])
 @given(st.lists(entries, min_size=1, max_size=4))
 def test_a_list_of_layers_is_the_tree_that_they_make(tmp_path_factory, scripts):
     root = tmp_path_factory.mktemp("root")

@@ -75,9 +75,11 @@ class Tree:
                         wrong("names nothing that could be removed", entry.name)
                     gone.append(head + b"/" + name[len(PREFIX) :] if head else name[len(PREFIX) :])
                 continue
-            if path in above and entry.kind != b"5":  # a file in a directory's place takes away what was in it
-                for below in [other for other in own if other.startswith(path + b"/")]:
-                    del own[below]
+            if entry.kind != b"5":  # a file in a directory's place takes away what was in it, also if it goes again
+                gone += [path + b"/" + child for child in self._below.get(path, ())]
+                if path in above:
+                    for below in [other for other in own if other.startswith(path + b"/")]:
+                        del own[below]
             while head and head not in above:
                 above.add(head)
                 head = head.rpartition(b"/")[0]
