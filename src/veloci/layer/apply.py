@@ -189,9 +189,9 @@ class Application:
                 return
             fresh = not S_ISDIR(mode)
             if fresh:
-                hides = self._clear(parent, name, path)
+                self._clear(parent, name, path)
                 os.mkdir(name, 0o700, dir_fd=parent.file)
-                if hides:
+                if self.overlay:  # what this layer had here, or removed, took away what is below
                     make_opaque(self.directories.entered(path, parent, name).file)
         directory = self.directories.entered(path, parent, name)
         self._attributes(entry, directory.file, path)
@@ -297,12 +297,10 @@ class Application:
                 ):
                     raise
 
-    def _clear(self, parent: Directory, name: bytes, path: bytes) -> bool:
-        """Remove what is at `path`. Returns whether it was a whiteout of this layer."""
-        status = os.lstat(name, dir_fd=parent.file)
+    def _clear(self, parent: Directory, name: bytes, path: bytes) -> None:
+        """Remove what is at `path`."""
         self.directories.forget(path)
         remove_tree(parent.file, name)
-        return self.overlay and is_whiteout(status)
 
     def _whiteout(self, head: bytes, name: bytes, shown: bytes) -> None:
         if name == OPAQUE:

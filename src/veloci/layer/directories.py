@@ -9,7 +9,7 @@ from stat import S_ISDIR, S_ISLNK
 from veloci.errors import InvalidInput
 from veloci.kernel.files import open_in_root
 from veloci.layer.tree import remove_tree
-from veloci.layer.whiteout import PREFIX, is_whiteout, make_opaque
+from veloci.layer.whiteout import PREFIX, make_opaque
 
 OPEN = 64  # directories kept open
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY
@@ -157,7 +157,7 @@ class Directories:
                 return self.find(path)
             if S_ISDIR(status.st_mode):
                 return self.find(path)
-            hides = self._overlay and is_whiteout(status)
+            hides = self._overlay  # what this layer had here, or removed, took away what is below
             remove_tree(parent.file, name)
             os.mkdir(name, 0o755, dir_fd=parent.file)
         made = Directory(os.open(name, _FLAGS | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent.file), careful=False)

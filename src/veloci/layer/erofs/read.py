@@ -94,9 +94,8 @@ class Reading:
             return
         node = Node(S_IFDIR)
         self._describe(node, entry)
-        if there is not None:
-            if there.is_whiteout:
-                node.hide()
+        if there is not None:  # what this layer had here, or removed, took away what is below
+            node.hide()
             self.tree.forget(path)
         parent.children[name] = node
         self.tree.entered(path, node)

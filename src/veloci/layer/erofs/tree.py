@@ -162,9 +162,8 @@ class Tree:
         if there is not None and there.is_directory:
             return self.find(path)
         node = Node(S_IFDIR | 0o755)
-        if there is not None and there.is_whiteout:
+        if there is not None:  # what this layer had here, or removed, took away what is below
             node.hide()
-        if there is not None:
             self.forget(path)
         parent.children[name] = self._known[path] = node
         self.implied[path] = node
