@@ -42,7 +42,9 @@ from veloci.layer.tar import Reader
 from veloci.monitor.logs import Reader as Log
 from veloci.network.ports import parse as ports_of
 from veloci.registry import auth, configuration, credentials, protocol
+from veloci.registry.failures import Failure
 from veloci.registry.server.application import application
+from veloci.registry.wire import Wire
 from veloci.runtime.cgroup.gvariant import annotated
 from veloci.runtime.plan import compile
 from veloci.spec import duration, platform
@@ -150,6 +152,32 @@ def headers(data):
     assert "\n" not in protocol.words(data, "x")
     for status in (400, 401, 404, 429, 503):
         protocol.failure(status, data, {}, where="a", host="a")
+
+
+class Said:
+    """A connection to whoever says `data`, and nothing more."""
+
+    def __init__(self, data):
+        self.recv = io.BytesIO(data).read
+
+    def sendall(self, data):
+        pass
+
+    settimeout = sendall
+
+    def close(self):
+        pass
+
+
+def answers(data):
+    for method in ("GET", "HEAD"):
+        with contextlib.suppress(Failure):
+            wire = Wire(Said(data), lambda _wire: None)
+            answer = wire.ask(method, "/", {"Host": "x"}, None, sending=1.0, reading=1.0)
+            assert 200 <= answer.status < 1000
+            assert len(answer.read(100)) <= 100
+            assert len(answer.read()) <= len(data)
+            assert answer.read1() == b""
 
 
 def registries(data):
@@ -320,6 +348,7 @@ TARGETS = {
     stream: [pack(LAYER) for pack in PACK] + [LAYER],
     manifest: [MANIFEST, b"\\\n  "],
     headers: [b'Bearer realm="https://a/t",service="b",scope="c:d:pull"', b'Basic realm="x"', b'</v2/a/tags/list?n=1&last=b>; rel="next"', b"bytes 0-1/2", b'299 - "old"', b"120", b'{"errors":[{"code":"DENIED","message":"no","detail":{}}]}'],
+    answers: [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n c\r\n\r\nhello", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n1f\r\n" + b"x" * 31 + b"\r\n0\r\nA: b\r\n\r\n", b"HTTP/1.0 404\n\nall"],
     registries: [b'unqualified-search-registries = ["a:1"]\n[[registry]]\nprefix = "*.b.c"\nlocation = "d:1/e"\ninsecure = true\nblocked = false\n[[registry.mirror]]\nlocation = "f"\n[aliases]\n"x" = "y/z"\n'],
     logins: [b'{"auths": {"reg:1": {"auth": "bWU6eA==", "identitytoken": "t"}}, "credHelpers": {}, "credsStore": ""}'],
     dockerfile: [b'# syntax=a\nARG V=1\nFROM --platform=$BUILDPLATFORM debian:${V} AS a\nRUN --mount=type=cache,target=/c <<E\nx\nE\nCOPY --from=a --chown=1:1 ["a b", "/c"]\nHEALTHCHECK --interval=1s CMD x\nENV A=b \\\n C="d"\n'],

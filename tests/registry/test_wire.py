@@ -1,4 +1,4 @@
-"""HTTP by h11 over our own connections: raw answers, cut wherever a network may cut them."""
+"""HTTP over our own connections: raw answers, cut wherever a network may cut them."""
 
 import contextlib
 import socket
@@ -190,4 +190,4 @@ def test_plain_http_imports_no_tls():
     with Scripted(lambda request: request.reply(200, b'{"tags":["a"]}')) as server:
         words = [sys.executable, "-c", program, "list-tags", f"docker://{server.address}/x"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert not {"urllib3", "ssl", "http.client", "asyncio", "rich"} & set(done.stdout.split())
+    assert not {"urllib3", "h11", "ssl", "http.client", "asyncio", "rich"} & set(done.stdout.split())

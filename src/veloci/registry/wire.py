@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one connection, by h11; the bytes of a body whose length is known are received past it.
+"""HTTP/1.1 over one connection: requests sent, answers read as they come.
 
 RFC 9112. A connection serves one request at a time, and again when the answer was read.
 """
@@ -8,30 +8,20 @@ from __future__ import annotations
 from contextlib import suppress
 from time import monotonic
 
-from h11 import (
-    CLIENT,
-    NEED_DATA,
-    Connection,
-    Data,
-    EndOfMessage,
-    InformationalResponse,
-    LocalProtocolError,
-    RemoteProtocolError,
-    Request,
-)
-from h11 import Response as Head
-
 from veloci.errors import InvalidInput
+from veloci.registry import http
 from veloci.registry.failures import Cut, Failure, Silent, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import TypeVar
 
     from veloci.registry.tls import Stream
 
-HEAD = 64 << 10  # bytes of an answer before its body
+    Found = TypeVar("Found")
+
+HEAD = http.HEAD  # bytes of an answer before its body
 PIECE = 256 << 10  # bytes of a body that are received at once
 SMALL = 64 << 10  # bytes of an unread body that are read, so that the connection can serve again
 HINTS = 16  # answers of 1xx before the answer
@@ -76,24 +66,25 @@ class Wire:
         Raises Failure, InvalidInput for what cannot be said in HTTP, what `body` raises.
         """
         try:
-            talk = Connection(CLIENT, max_incomplete_event_size=HEAD)
             try:
-                head = talk.send(Request(method=method, target=target, headers=list(headers.items()))) or b""
-            except (LocalProtocolError, UnicodeError) as error:
+                head = http.request(method, target, headers)
+            except ValueError as error:
                 raise InvalidInput(f"cannot be asked for in HTTP: {error}", where=target[:200]) from None
+            chunked = "Transfer-Encoding" in headers
             self.stream.settimeout(sending)
-            whole = self._sent(talk, head, (body,) if isinstance(body, bytes) else body or ())
+            whole = self._sent(head, (body,) if isinstance(body, bytes) else body or (), chunked=chunked)
             self.stream.settimeout(reading)
             self._limit = reading / 2
             self._waited, self._count, self._reads = 0.0, 0, 0
-            return Response(self, talk, method, self._head(talk), whole=whole)
+            ahead = bytearray()
+            return Response(self, method, self._head(ahead), ahead, whole=whole)
         except BaseException:
             self.close()
             raise
 
-    def _sent(self, talk: Connection, head: bytes, chunks: Iterable[bytes]) -> bool:
+    def _sent(self, head: bytes, chunks: Iterable[bytes], *, chunked: bool) -> bool:
         """Send a request. False if the other side would not hear it to its end: it may have said why."""
-        for piece in _pieces(talk, head, chunks):  # whose own errors are not the connection's
+        for piece in _pieces(head, chunks, chunked=chunked):  # whose own errors are not the connection's
             try:
                 self.stream.sendall(piece)
             except (BrokenPipeError, ConnectionResetError):
@@ -104,18 +95,23 @@ class Wire:
                 raise Cut(text(error)) from error
         return True
 
-    def _head(self, talk: Connection) -> Head:
-        try:
-            for _ in range(HINTS):
-                while (event := talk.next_event()) is NEED_DATA:
-                    talk.receive_data(self.receive(HEAD))
-                if isinstance(event, Head):
-                    return event
-                if not isinstance(event, InformationalResponse):
-                    break
-        except RemoteProtocolError as error:
-            raise Cut("the connection was cut") from error
+    def _head(self, data: bytearray) -> http.Head:
+        """The answer's head; what comes after it is left in `data`."""
+        for _ in range(HINTS):
+            while (found := _understood(http.head, data)) is None:
+                self.more(data)
+            if found.status >= 200:
+                return found
+            if found.status == 101:  # to another protocol, for which nobody asked
+                break
         raise Cut("the connection was cut")
+
+    def more(self, data: bytearray) -> None:
+        """Receive more of what is not whole yet. Raises Cut, also when it never ends; Silent."""
+        piece = self.receive(HEAD) if len(data) <= HEAD else b""
+        if not piece:
+            raise Cut("the connection was cut")
+        data += piece
 
     def receive(self, most: int) -> bytes:
         """Up to so many bytes; none at the end. Raises Cut; Silent, also for a drip.
@@ -140,50 +136,22 @@ class Wire:
         return data
 
 
-class Headers(dict[str, str]):
-    """Headers by name, in any case; what several of one name say is joined."""
-
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        super().__init__()
-        for name, value in pairs:
-            key, said = name.decode("latin-1").lower(), value.decode("latin-1")
-            super().__setitem__(key, f"{self[key]}, {said}" if key in self else said)
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def __setitem__(self, name: str, value: str) -> None:
-        super().__setitem__(name.lower(), value)
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(str(name).lower())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value, or `default`."""
-        return super().get(name.lower(), default)
-
-
 class Response:
     """An answer: its status, reason and headers; its body is read from the wire, which serves again at its end."""
 
-    def __init__(self, wire: Wire, talk: Connection, method: str, head: Head, *, whole: bool) -> None:
-        self.status, self.headers = head.status_code, Headers(head.headers)
-        self.reason = head.reason.decode("latin-1")
+    def __init__(self, wire: Wire, method: str, head: http.Head, ahead: bytearray, *, whole: bool) -> None:
+        """ahead: what came already of the body. whole: all of the request was sent."""
+        self.status, self.reason, self.headers = head.status, head.reason, head.headers
         self._wire: Wire | None = wire
-        self._talk = talk
-        closes = "close" in self.headers.get("Connection", "").lower() or head.http_version < b"1.1"
-        self._again = whole and not closes
-        self._left: int | None = None  # bytes of the body, where they are counted here
-        self._ahead = b""
-        if method == "HEAD" or self.status in (204, 304):
-            self._left = 0
-        elif "Transfer-Encoding" not in self.headers and "Content-Length" in self.headers:
-            self._left = int(self.headers["Content-Length"])
-        if self._left is not None:
-            self._ahead = talk.trailing_data[0]
-            if len(self._ahead) > self._left:  # nobody asked for more
-                self._ahead, self._again = self._ahead[: self._left], False
-        elif "Transfer-Encoding" not in self.headers:
+        self._ahead = ahead
+        self._again = whole and not head.closes
+        none = method == "HEAD" or self.status in (204, 304)
+        self._chunks = http.Chunked(ahead) if head.chunked and not none else None
+        self._left = 0 if none else None if head.chunked else head.length  # bytes of the body, where they are counted
+        if self._left is not None and len(ahead) > self._left:  # nobody asked for more
+            del ahead[self._left :]
+            self._again = False
+        if self._left is None and self._chunks is None:
             self._again = False
         if self._left == 0:
             self._end()
@@ -192,14 +160,19 @@ class Response:
         """Up to so many bytes, as they come; none at the end. Raises Failure."""
         if self._wire is None:
             return b""
-        if self._left is None:
-            return self._parsed(self._wire, most)
+        if self._chunks is not None:
+            return self._chunk(self._wire, self._chunks, most)
         if self._ahead:
-            data, self._ahead = self._ahead[:most], self._ahead[most:]
+            data = bytes(self._ahead[:most])
+            del self._ahead[:most]
         else:
-            data = self._wire.receive(min(most, PIECE, self._left))
+            data = self._wire.receive(min(most, PIECE, PIECE if self._left is None else self._left))
+        if self._left is None:
             if not data:
-                raise Cut("the connection was cut")
+                self._end()
+            return data
+        if not data:
+            raise Cut("the connection was cut")
         self._left -= len(data)
         if not self._left:
             self._end()
@@ -222,22 +195,13 @@ class Response:
             self._wire.close()
             self._wire = None
 
-    def _parsed(self, wire: Wire, most: int) -> bytes:
-        """The next bytes of a body in chunks, or to the connection's end."""
-        while not self._ahead:
-            try:
-                event = self._talk.next_event()
-                if event is NEED_DATA:
-                    self._talk.receive_data(wire.receive(PIECE))
-                    continue
-            except RemoteProtocolError as error:
-                raise Cut("the connection was cut") from error
-            if not isinstance(event, Data):
-                self._again = self._again and not self._talk.trailing_data[0]
-                self._end()
-                return b""
-            self._ahead = bytes(event.data)
-        data, self._ahead = self._ahead[:most], self._ahead[most:]
+    def _chunk(self, wire: Wire, chunks: http.Chunked, most: int) -> bytes:
+        """The next bytes of a body in chunks."""
+        while (data := _understood(lambda _: chunks.read(most), self._ahead)) is None:
+            wire.more(self._ahead)
+        if not data:
+            self._again = self._again and not self._ahead
+            self._end()
         return data
 
     def _end(self) -> None:
@@ -248,11 +212,21 @@ class Response:
             wire.close()
 
 
-def _pieces(talk: Connection, head: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _understood(read: Callable[[bytearray], Found], data: bytearray) -> Found:
+    """What `read` makes of `data`. Raises Cut for what is no HTTP."""
+    try:
+        return read(data)
+    except ValueError as error:
+        raise Cut("the connection was cut") from error
+
+
+def _pieces(head: bytes, chunks: Iterable[bytes], *, chunked: bool) -> Iterator[bytes]:
     """A request as it is sent: what is small goes together, what is large is not copied."""
     small = head
     for chunk in chunks:
-        for piece in talk.send_with_data_passthrough(Data(data=chunk)) or () if chunk else ():
+        if not chunk:
+            continue
+        for piece in (b"%x\r\n" % len(chunk), chunk, b"\r\n") if chunked else (chunk,):
             if len(small) + len(piece) <= HEAD:
                 small += piece
                 continue
@@ -260,6 +234,6 @@ def _pieces(talk: Connection, head: bytes, chunks: Iterable[bytes]) -> Iterator[
                 yield small
                 small = b""
             yield piece
-    small += talk.send(EndOfMessage()) or b""
+    small += b"0\r\n\r\n" if chunked else b""
     if small:
         yield small
