@@ -212,6 +212,7 @@ def test_an_exec_can_go_to_a_group_below(runtime):
         ({"unified": {"memory.high": "1"}}, "$.linux.resources.unified: cannot use unified on cgroup v1"),
         ({"blockIO": {"leafWeight": 30}}, "$.linux.resources.blockIO.leafWeight: set blkio.leaf_weight to 30: No such file or directory"),
         ({"cpu": {"cpus": "7000"}}, "$.linux.resources.cpu.cpus: set cpuset.cpus to 7000: Numerical result out of range"),
+        ({"memory": {"useHierarchy": False}}, "$.linux.resources.memory.useHierarchy: set memory.use_hierarchy to 0: Invalid argument"),
         ({"memory": {"swappiness": 1000}}, "$.linux.resources.memory.swappiness: set memory.swappiness to 1000: Invalid argument"),
     ],
 )  # fmt: skip
@@ -223,6 +224,26 @@ def test_a_limit_that_the_host_cannot_set_is_named_and_leaves_nothing(runtime, w
     done = runtime.run("true", change=resources(**wanted))
     assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
     assert runtime.traces() == []
+
+
+@V1
+def test_kernel_memory_is_limited_where_the_kernel_can_and_else_refused(runtime, tmp_path):
+    file = "memory.kmem.tcp.limit_in_bytes"
+    if not (CGROUP / "memory" / file).exists():
+        pytest.skip(f"this kernel has no {file}")
+    runtime.created("true", change=resources(memory={"kernelTCP": 8 * MIB, "kernel": -1, "useHierarchy": True}))
+    assert read(runtime, "memory", file) == [str(8 * MIB)]
+    (tmp_path / "wanted").write_text('{"memory": {"kernelTCP": -1}}')
+    assert runtime("update", "-r", str(tmp_path / "wanted"), runtime.id).returncode == 0
+    assert int(read(runtime, "memory", file)[0]) > 2**62
+    runtime("delete", "--force", runtime.id)
+    runtime.configure("true", change=resources(memory={"kernel": 8 * MIB}))
+    done = runtime("create", "--bundle", str(runtime.bundle), runtime.id)
+    if done.returncode == 0:
+        assert read(runtime, "memory", "memory.kmem.limit_in_bytes") == [str(8 * MIB)]
+    else:
+        assert "$.linux.resources.memory.kernel: " in done.stderr
+        assert runtime.traces() == []
 
 
 ALONE = 'mkdir -p /sys/fs/cgroup/{0} && mount -t cgroup -o {0} cgroup /sys/fs/cgroup/{0} && "$@"'
@@ -442,6 +463,9 @@ def test_version_2_is_mounted_in_the_container(either):
         ({"unified": {"nosuch.max": "1"}}, "unified.nosuch.max: set nosuch.max to 1: No such file or directory"),
         ({"unified": {"../cgroup.procs": "1"}}, "unified: '../cgroup.procs' is not a file name"),
         ({"memory": {"swappiness": 5}}, "memory.swappiness: cgroup version 2 has nothing like it"),
+        ({"memory": {"kernel": 5}}, "memory.kernel: cgroup version 2 has nothing like it"),
+        ({"memory": {"kernelTCP": 5}}, "memory.kernelTCP: cgroup version 2 has nothing like it"),
+        ({"memory": {"useHierarchy": False}}, "memory.useHierarchy: cgroup version 2 has nothing like it"),
         ({"cpu": {"realtimeRuntime": 5}}, "cpu.realtimeRuntime: cgroup version 2 has nothing like it"),
         ({"network": {"classID": 5}}, "network: cgroup version 2 has nothing like it"),
         ({"memory": {"limit": 100, "swap": 50}}, "memory.swap: is below memory.limit"),

@@ -61,6 +61,44 @@ def test_a_sysctl_of_a_shared_namespace_is_refused(either):
     assert "not in a separate kernel namespace" in done.stderr or "not allowed" in done.stderr
 
 
+def test_a_sysctl_of_a_namespace_that_is_the_hosts_by_its_path_is_refused(either):
+    host = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+    def change(config):
+        config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "network"]
+        config["linux"]["namespaces"].append({"type": "network", "path": "/proc/self/ns/net"})
+        config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1" if host == "0\n" else "0"}
+
+    done = either.run("true", change=change)
+    assert done.returncode == 1
+    assert "not in a separate kernel namespace" in done.stderr or "not allowed in host network" in done.stderr
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == host
+
+
+def test_counts_of_a_user_namespace_are_set_in_its_own_alone(mapped):
+    file, name = "/proc/sys/user/max_user_namespaces", "user.max_user_namespaces"
+    host = Path(file).read_text()
+    done = mapped.run("true", change=linux(sysctl={name: "5"}))
+    assert f"sysctl '{name}' is not in a separate kernel namespace" in done.stderr
+
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "user"})
+        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        config["linux"].update(uidMappings=ids, gidMappings=ids, sysctl={name: "5"})
+
+    done = mapped.run("cat", file, change=change)
+    assert (done.stdout, Path(file).read_text()) == ("5\n", host), done.stderr
+
+
+def test_a_default_device_can_be_another(either):
+    devices = [
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o640, "uid": 3},
+    ]
+    done = either.run("stat", "-c", "%a|%u|%t|%T", "/dev/null", "/dev/full", change=linux(devices=devices))
+    assert done.stdout.splitlines() == ["666|0|1|5", "640|3|1|7"], done.stderr
+
+
 def test_devices_are_made_with_mode_and_owner(either):
     devices = [
         {"path": "/dev/one", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},

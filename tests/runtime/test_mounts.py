@@ -44,7 +44,7 @@ def test_attributes_are_set_on_a_new_file_system(either):
         "/e": ["strictatime"],
         "/f": ["relatime", "nodiratime"],
         "/g": ["mode=1755", "size=64k", "uid=3"],
-        "/h": ["async", "nomand"],
+        "/h": ["async", "nomand", "iversion"],
     }
     found = mounted(either, *(tmpfs(place, *words) for place, words in options.items()))
     shown = {place: found[place][0] & ATTRIBUTES for place in options}
@@ -238,6 +238,15 @@ def test_a_mount_is_changed_by_remount(either):
     assert found["/a"][0] & ATTRIBUTES == {"nosuid", "relatime"}
     assert "size=128k" in found["/a"][3].split(",")
     assert found["/b"][0] & ATTRIBUTES - {"relatime"} == {"ro", "noexec"}
+
+
+def test_a_remount_changes_what_is_below_too(runtime, tmp_path):
+    below = bound(tmp_path, "/b", "rbind"), tmpfs("/b/c"), bound("/b", "/b", "remount", "bind", "rro", "rnosuid")
+    found = mounted(runtime, *below)
+    assert {place: found[place][0] & ATTRIBUTES - {"relatime"} for place in ("/b", "/b/c")} == {
+        "/b": {"ro", "nosuid"},
+        "/b/c": {"ro", "nosuid"},
+    }
 
 
 IDS = [{"containerID": 0, "hostID": 100000, "size": 65536}]

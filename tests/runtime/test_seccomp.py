@@ -201,6 +201,10 @@ def test_a_listener_answers_for_the_container(mkdir, listener, privileges):
         (profile(listenerMetadata="x"), "listenerMetadata: needs listenerPath"),
         (profile(flags=["SECCOMP_FILTER_FLAG_NOPE"]), "flags[0]: 'SECCOMP_FILTER_FLAG_NOPE' is not supported"),
         (profile(flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), "flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs SCMP_ACT_NOTIFY"),
+        (profile(rule(MKDIR, "SCMP_ACT_KILL", errnoRet=1)), "syscalls[0].errnoRet: SCMP_ACT_KILL gives no error number"),
+        (profile(defaultErrnoRet=1), "defaultErrnoRet: SCMP_ACT_ALLOW gives no error number"),
+        (profile(rule([], "SCMP_ACT_ERRNO")), "syscalls[0].names: needs a name"),
+        (profile(rule(MKDIR, "SCMP_ACT_ERRNO", args=[{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}])), "syscalls[0].args[0].index: a system call has the arguments 0 to 5, not 6"),
         (profile(architectures=["SCMP_ARCH_NOPE"]), "architectures[0]: there is no architecture 'SCMP_ARCH_NOPE'"),
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ def whole():
     config = default()
     process, linux = config["process"], config["linux"]
     process.update(
-        scheduler={"policy": "SCHED_DEADLINE", "nice": 1, "priority": 1, "flags": ["SCHED_FLAG_RESET_ON_FORK"], "runtime": 1, "deadline": 2, "period": 3},
+        scheduler={"policy": "SCHED_DEADLINE", "nice": 1, "priority": 0, "flags": ["SCHED_FLAG_RESET_ON_FORK"], "runtime": 1, "deadline": 2, "period": 3},
         ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 1},
         execCPUAffinity={"initial": "0", "final": "1"},
         oomScoreAdj=5,
@@ -47,11 +47,11 @@ def whole():
         seccomp={
             "defaultAction": "SCMP_ACT_ERRNO",
             "defaultErrnoRet": 1,
-            "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1, "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_EQ"}]}],
+            "syscalls": [{"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 1, "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_EQ"}]}],
         },
         resources={
             "devices": [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}],
-            "memory": {"limit": 1, "reservation": 1, "swap": 1, "swappiness": 1, "disableOOMKiller": True},
+            "memory": {"limit": 1, "reservation": 1, "swap": 1, "kernel": 1, "kernelTCP": 1, "swappiness": 1, "disableOOMKiller": True, "useHierarchy": True, "checkBeforeUpdate": True},
             "cpu": {"shares": 1, "quota": 1, "burst": 1, "period": 1, "cpus": "0", "mems": "0", "idle": 0},
             "pids": {"limit": 1},
             "blockIO": {"weight": 10, "weightDevice": [{"major": 1, "minor": 1, "weight": 10}], "throttleReadBpsDevice": [{"major": 1, "minor": 1, "rate": 1}]},
@@ -198,6 +198,10 @@ CASES = [
     (lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_X", "soft": 1, "hard": 1}]), "$.process.rlimits[0].type: invalid rlimit type 'RLIMIT_X'"),
     (lambda c: c["process"].update(rlimits=[{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2), "$.process.rlimits[1].type: RLIMIT_CPU stands twice"),
     (lambda c: c["process"]["scheduler"].update(policy="X"), "$.process.scheduler.policy: expected one of SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_ISO, SCHED_IDLE, SCHED_DEADLINE, got 'X'"),
+    (lambda c: c["process"]["scheduler"].update(nice=20), "$.process.scheduler.nice: 20 is not between -20 and 19"),
+    (lambda c: c["process"]["scheduler"].update(priority=1), "$.process.scheduler.priority: is for SCHED_FIFO and SCHED_RR, not for SCHED_DEADLINE"),
+    (lambda c: c["process"].update(scheduler={"policy": "SCHED_OTHER", "period": 1}), "$.process.scheduler.period: is for SCHED_DEADLINE, not for SCHED_OTHER"),
+    (lambda c: c["process"]["ioPriority"].update(priority=8), "$.process.ioPriority.priority: 8 is not between 0 and 7"),
     (lambda c: c["process"]["ioPriority"].update({"class": "X"}), "$.process.ioPriority.class: expected one of IOPRIO_CLASS_RT, IOPRIO_CLASS_BE, IOPRIO_CLASS_IDLE, got 'X'"),
     (lambda c: c["linux"].update(rootfsPropagation="x"), "$.linux.rootfsPropagation: 'x' is no propagation"),
     (lambda c: c["linux"].update(maskedPaths=["x"]), "$.linux.maskedPaths[0]: 'x' is not an absolute path"),
@@ -205,6 +209,9 @@ CASES = [
     (lambda c: c["linux"]["memoryPolicy"].update(mode="X"), "$.linux.memoryPolicy.mode: invalid memory policy mode: expected one of MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE, got 'X'"),
     (lambda c: c["linux"]["memoryPolicy"].update(nodes="x"), "$.linux.memoryPolicy.nodes: invalid memory policy nodes: 'x' is not a list of memory nodes"),
     (lambda c: c["linux"].update(timeOffsets={"x": {}}), "$.linux.timeOffsets: there is no clock 'x'"),
+    (lambda c: c["linux"]["namespaces"][5].update(path="/proc/self/ns/time"), "$.linux.timeOffsets: the time namespace is another's, which has its own"),
+    (lambda c: c["mounts"][-1]["options"].append("tmpcopyup"), "$.mounts[7].options: tmpcopyup is for tmpfs"),
+    (lambda c: c["linux"]["devices"][0].pop("major"), "$.linux.devices[0]: needs major and minor"),
     (lambda c: c["linux"]["devices"][0].update(type="x"), "$.linux.devices[0].type: 'x' is no type of device"),
     (lambda c: c["linux"]["devices"][0].update(path="x"), "$.linux.devices[0].path: 'x' is not an absolute path"),
     (lambda c: c["linux"]["devices"][0].update(major=-1), "$.linux.devices[0]: needs major and minor"),
@@ -242,7 +249,6 @@ def test_fields_that_the_specification_says_to_ignore_are_ignored():
     ):
         node["org.example.unknown"] = {"anything": [1]}
     config["windows"] = config["solaris"] = config["vm"] = {"x": 1}
-    config["linux"]["resources"]["memory"]["kernel"] = 5  # "NOT RECOMMENDED", and without effect
     assert compiled(config) == compiled(whole())
 
 

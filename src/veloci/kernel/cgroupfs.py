@@ -49,6 +49,15 @@ def hierarchies() -> list[Hierarchy]:
     return list(found.values())
 
 
+def same(path: str, other: str) -> bool:
+    """Whether two names lead to one file."""
+    try:
+        one, two = posix.stat(path), posix.stat(other)
+    except OSError:
+        return False
+    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
+
+
 def exists(path: str) -> bool:
     """Whether there is a file `path`."""
     try:

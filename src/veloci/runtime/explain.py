@@ -126,7 +126,9 @@ def _bind(given: dict[str, Any]) -> str:
 def _remount(given: dict[str, Any]) -> str:
     options = given["options"]
     again = "fspick, fsconfig(RECONFIGURE), " if isinstance(options, (list, tuple)) and options else ""
-    return f"openat2({given['target']}), {again}mount_setattr({_attributes(given, 'set', 'clear')}){_spread(given)}"
+    below = _attributes(given, "set_all", "clear_all")
+    changed = "|".join(filter(None, (_attributes(given, "set", "clear"), below, "AT_RECURSIVE" if below else "")))
+    return f"openat2({given['target']}), {again}mount_setattr({changed}){_spread(given)}"
 
 
 def _devices(given: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _AT = "config.json: $.linux.seccomp"
 _NOTIFY = "SCMP_ACT_NOTIFY"
-_FORM = 1  # of the BPF we make; a change makes what is kept void
+_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+_FORM = 2  # of the BPF we make; a change makes what is kept void
 
 
 def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
@@ -84,13 +85,20 @@ def _compile(profile: Seccomp) -> bytes:
     from veloci.kernel import libseccomp, seccomp
 
     _known(profile.default_action, seccomp.ACTIONS, "defaultAction")
+    _errno(profile.default_action, profile.default_errno_ret, "defaultErrnoRet")
     for index, name in enumerate(profile.architectures):
         if name not in seccomp.ARCHITECTURES:
             raise InvalidInput(f"there is no architecture {name!r}", where=f"{_AT}.architectures[{index}]")
     rules: list[Rule] = []
     for index, rule in enumerate(profile.syscalls):
         _known(rule.action, seccomp.ACTIONS, f"syscalls[{index}].action")
+        _errno(rule.action, rule.errno_ret, f"syscalls[{index}].errnoRet")
+        if not rule.names:
+            raise InvalidInput("needs a name", where=f"{_AT}.syscalls[{index}].names")
         for number, argument in enumerate(rule.args):
+            if argument.index > 5:
+                where = f"{_AT}.syscalls[{index}].args[{number}].index"
+                raise InvalidInput(f"a system call has the arguments 0 to 5, not {argument.index}", where=where)
             _known(argument.op, seccomp.OPERATORS, f"syscalls[{index}].args[{number}].op")
         arguments = tuple((a.index, a.value, a.value_two, a.op) for a in rule.args)
         rules.append((rule.names, rule.action, rule.errno_ret, arguments))
@@ -100,6 +108,12 @@ def _compile(profile: Seccomp) -> bytes:
         if error.errno is None:
             raise Unsupported("needs libseccomp.so.2", where=_AT, hint="apt install libseccomp2") from None
         raise HostError("compile the seccomp profile", error, where=_AT) from error
+
+
+def _errno(action: str, number: int | None, place: str) -> None:
+    """Refuse an error number for an action that gives none — config-linux.md#seccomp."""
+    if number is not None and action not in _WITH_ERRNO:
+        raise InvalidInput(f"{action} gives no error number", where=f"{_AT}.{place}")
 
 
 def _known(name: str, table: dict[str, int], place: str) -> None:

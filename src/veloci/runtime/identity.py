@@ -11,7 +11,7 @@ from veloci.kernel import caps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.runtime.plan import Step
-    from veloci.spec.process import Process
+    from veloci.spec.process import Process, Scheduler
     from veloci.spec.runtime import MemoryPolicy, Personality
 
 RLIMITS = {
@@ -64,12 +64,18 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
         scheduler = process.scheduler
         flags = sum(_named(flag, _SCHED_FLAGS, f"{at}.scheduler.flags") for flag in scheduler.flags)
         policy = _named(scheduler.policy, _POLICIES, f"{at}.scheduler.policy")
+        _check_scheduler(scheduler, f"config.json: {at}.scheduler")
         values = (policy, flags, scheduler.nice, scheduler.priority)
         times = (scheduler.runtime, scheduler.deadline, scheduler.period)
         steps.append(("scheduler", f"{at}.scheduler", {"values": [*values, *times]}))
     if process.io_priority:
-        number = _named(process.io_priority.class_, _IO_CLASSES, f"{at}.ioPriority.class")
-        steps.append(("io_priority", f"{at}.ioPriority", {"values": [number, process.io_priority.priority]}))
+        number, level = (
+            _named(process.io_priority.class_, _IO_CLASSES, f"{at}.ioPriority.class"),
+            process.io_priority.priority,
+        )
+        if not 0 <= level <= 7:  # ioprio_set(2) would take the bits above for something else
+            raise InvalidInput(f"{level} is not between 0 and 7", where=f"config.json: {at}.ioPriority.priority")
+        steps.append(("io_priority", f"{at}.ioPriority", {"values": [number, level]}))
     if process.rlimits:
         limits = [(RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits]
         if rootless:
@@ -184,6 +190,18 @@ def _check_host(process: Process, where: str) -> None:
         raise Unsupported("AppArmor is not enabled on this host", where=f"{where}.apparmorProfile")
     if process.selinux_label and not _enabled("/sys/fs/selinux/enforce", ""):
         raise Unsupported("SELinux is not enabled on this host", where=f"{where}.selinuxLabel")
+
+
+def _check_scheduler(scheduler: Scheduler, where: str) -> None:
+    """Refuse what sched_setattr(2) would take for another number, or not look at with this policy."""
+    policy = scheduler.policy
+    if not -20 <= scheduler.nice <= 19:
+        raise InvalidInput(f"{scheduler.nice} is not between -20 and 19", where=f"{where}.nice")
+    if scheduler.priority and policy not in ("SCHED_FIFO", "SCHED_RR"):
+        raise InvalidInput(f"is for SCHED_FIFO and SCHED_RR, not for {policy}", where=f"{where}.priority")
+    for name in ("runtime", "deadline", "period"):
+        if getattr(scheduler, name) and policy != "SCHED_DEADLINE":
+            raise InvalidInput(f"is for SCHED_DEADLINE, not for {policy}", where=f"{where}.{name}")
 
 
 def processors(text: str, where: str, what: str = "processors") -> set[int]:

@@ -47,7 +47,8 @@ PROPAGATION = {
     "runbindable": m.MS_UNBINDABLE | m.MS_REC,
 }
 _SUPERBLOCK = ("sync", "dirsync", "mand", "lazytime")  # the VFS takes these for any filesystem
-_DEFAULTS = ("defaults", "acl", "async", "nomand", "nolazytime", "loud", "silent", "noiversion", "nodirsync")
+# Nothing to do: they are so anyway, and iversion where a file system has it — fsopen(2) knows no such flag.
+_DEFAULTS = "defaults acl async nomand nolazytime loud silent iversion noiversion nodirsync".split()
 _MAPPED = {"idmap", "ridmap"}
 _UNLABELLED = ("proc", "sysfs", "cgroup", "cgroup2")  # whose files the kernel labels itself
 OPTIONS = sorted({*_ATTRIBUTES, *(f"r{name}" for name in _ATTRIBUTES), *PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})
@@ -109,6 +110,8 @@ def compile(
         elif not mount.type:
             raise InvalidInput("needs a type, or the option bind", where=where)
         else:
+        if options.copy and (mount.type != "tmpfs" or options.bind or options.remount):
+            raise InvalidInput("tmpcopyup is for tmpfs", where=f"{where}.options")
             steps.append(_filesystem(mount, options, at))
     if label:
         for doing, _, arguments in steps:
@@ -157,8 +160,6 @@ def _remount(mount: Mount, options: _Options, at: str) -> Step:
 def _filesystem(mount: Mount, options: _Options, at: str) -> Step:
     if mount.uid_mappings or mount.gid_mappings or _MAPPED & {*mount.options}:
         raise InvalidInput("only a bind mount can be mapped", where=f"config.json: {at}")
-    if options.copy and mount.type != "tmpfs":
-        raise InvalidInput("tmpcopyup is for tmpfs", where=f"config.json: {at}.options")
     arguments = {
         "source": mount.source or mount.type,
         "target": mount.destination,
@@ -179,6 +180,8 @@ def _cgroup(mount: Mount, options: _Options, at: str, cgroups: Mapping[str, str]
     if not cgroups:
         raise Unsupported("there is no cgroup to mount", where=f"config.json: {at}")
     named = [name for name in cgroups if name]
+        "set_all": options.set_all,
+        "clear_all": options.clear_all,
     if not named:
         return [_group(mount.destination, "", cgroups[""], at, set, namespace=namespace)]
     arguments = {

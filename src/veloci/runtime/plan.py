@@ -43,6 +43,7 @@ CLONE = {
     "time": p.CLONE_NEWTIME,
 }
 _LATE = p.CLONE_NEWCGROUP | p.CLONE_NEWTIME  # entered by the child itself, later
+_FILES = {"network": "net", "mount": "mnt"}  # namespaces(7), where they are not called as in config.json
 _LINKS = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -177,7 +178,7 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
         steps.append(("hooks", "$.hooks.createContainer", {}))
     steps += _hidden(config)
     if linux.sysctl:
-        steps.append(("sysctl", "$.linux.sysctl", {"values": _sysctl(linux, new)}))
+        steps.append(("sysctl", "$.linux.sysctl", {"values": _sysctl(linux, _apart(linux), clone)}))
     steps.append(("directory", "$.process.cwd", {"path": process.cwd}))
     steps.append(("seal", "$.root.readonly", {"readonly": root.readonly}))
     return steps if early else steps + joining  # as late as may be: until then its limits do not slow this down
@@ -242,6 +243,9 @@ def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
             kind = next(name for name, flag in CLONE.items() if flag == bit)
             raise InvalidInput(f"needs a {kind} namespace in linux.namespaces", where=f"config.json: $.{place}")
     if not new & p.CLONE_NEWUSER and (linux.uid_mappings or linux.gid_mappings):
+    if linux.time_offsets and not clone & p.CLONE_NEWTIME:  # those of a namespace with a process in it are fixed
+        where = "config.json: $.linux.timeOffsets"
+        raise InvalidInput("the time namespace is another's, which has its own", where=where)
         raise InvalidInput("needs a user namespace in linux.namespaces", where="config.json: $.linux.uidMappings")
     if clone & p.CLONE_NEWUSER and not (linux.uid_mappings and linux.gid_mappings):
         raise InvalidInput("a user namespace needs uidMappings and gidMappings", where="config.json: $.linux")
@@ -262,7 +266,8 @@ def _devices(config: Config, *, bind: bool) -> list[Step]:
     for mount in config.mounts:
         if mount.destination.rstrip("/") == "/dev" and (mount.type == "bind" or {"bind", "rbind"} & {*mount.options}):
             return steps
-    nodes = list(_DEVICES)
+    given = {device.path for device in config.linux.devices}
+    nodes = [node for node in _DEVICES if node[0] not in given]
     for index, device in enumerate(config.linux.devices):
         at = f"config.json: $.linux.devices[{index}]"
         if device.type not in ("c", "u", "b", "p"):
@@ -273,7 +278,8 @@ def _devices(config: Config, *, bind: bool) -> list[Step]:
             raise InvalidInput("needs major and minor", where=at)
         kind = "c" if device.type == "u" else device.type
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-        nodes.append((device.path, kind, device.major, device.minor, mode, device.uid or 0, device.gid or 0))
+        major, minor = (0, 0) if kind == "p" else (device.major, device.minor)
+        nodes.append((device.path, kind, major, minor, mode, device.uid or 0, device.gid or 0))
     steps.append(("devices", "$.linux.devices", {"nodes": nodes, "bind": bind}))
     steps.append(("links", "$.linux.devices", {"links": list(_LINKS)}))
     return steps
@@ -301,8 +307,17 @@ def _mount_label(linux: Linux) -> str:
     return linux.mount_label if linux.mount_label and exists("/sys/fs/selinux/enforce") else ""
 
 
-def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:
-    """File below /proc/sys and value. Only what belongs to a namespace that is not the host's."""
+def _apart(linux: Linux) -> int:
+    """The bits of its namespaces that are not this process's own, which a path can name as well."""
+    bits = 0
+    for each in linux.namespaces:
+        if not each.path or not same(each.path, f"/proc/self/ns/{_FILES.get(each.type, each.type)}"):
+            bits |= CLONE[each.type]
+    return bits
+
+
+def _sysctl(linux: Linux, new: int, clone: int) -> list[tuple[str, str]]:
+    """File below /proc/sys and value. Only what belongs to a namespace that is not the host's (CVE-2022-0811)."""
     found = []
     for name, value in linux.sysctl.items():
         where = f"config.json: $.linux.sysctl.{name}"
@@ -315,6 +330,7 @@ def _sysctl(linux: Linux, new: int) -> list[tuple[str, str]]:
             or (new & p.CLONE_NEWNET and path.startswith("net/"))
             or (new & p.CLONE_NEWUTS and dotted == "kernel.domainname")
         )
+            or (clone & p.CLONE_NEWUSER and path.startswith("user/"))  # counts of the namespace that one is in
         if not own:
             raise InvalidInput(f"sysctl {name!r} is not in a separate kernel namespace", where=where)
         found.append((path, value))

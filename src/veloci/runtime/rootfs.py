@@ -178,10 +178,12 @@ def remount(
     target: str,
     set: int,
     clear: int,
+    set_all: int,
+    clear_all: int,
     options: Sequence[tuple[str, str | None]],
     propagation: Sequence[int],
 ) -> None:
-    """Change what is mounted already."""
+    """Change what is mounted already; set_all, clear_all: with all that is mounted below."""
     tree = open_in_root(child.root, target, os.O_PATH)
     if options:
         context = m.fspick(tree)
@@ -194,6 +196,8 @@ def remount(
     late = set & m.MOUNT_ATTR_RDONLY
     if set & ~late or clear:
         m.mount_setattr(tree, set=set & ~late, clear=clear)
+    if set_all or clear_all:
+        m.mount_setattr(tree, set=set_all, clear=clear_all, recursive=True)
     for flags in propagation:
         m.mount_setattr(tree, propagation=flags & ~m.MS_REC, recursive=bool(flags & m.MS_REC))
     _keep(child, tree, late)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Places = dict[str, str]
 
 _AT = "config.json: $.linux.resources"
+_UNLIMITED = 2**63 - 2**16  # rounded down to a page, of which the largest are of 64 KiB
 
 
 def apply(places: Places, resources: Resources, *, devices: bool) -> None:
@@ -94,6 +95,16 @@ def _memory(found: Places, memory: Memory) -> None:
         _set(found, "memory", "memory.swappiness", memory.swappiness, "memory.swappiness")
     if memory.disable_oom_killer:
         _set(found, "memory", "memory.oom_control", 1, "memory.disableOOMKiller")
+    if memory.use_hierarchy is not None:
+        _set(found, "memory", "memory.use_hierarchy", int(memory.use_hierarchy), "memory.useHierarchy")
+    for file, value, at in (
+        ("memory.kmem.limit_in_bytes", memory.kernel or 0, "memory.kernel"),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp or 0, "memory.kernelTCP"),
+    ):
+        if value > 0 or (value < 0 and _current(found, file) < _UNLIMITED):
+            _set(found, "memory", file, value, at)
+            if 0 < value < _current(found, file):  # Linux 5.16 and later take a limit of kernel memory for none
+                raise Unsupported(f"this kernel has no such limit: {file} stays as it is", where=f"{_AT}.{at}")
 
 
 def _current(found: Places, file: str) -> int:
@@ -102,7 +113,7 @@ def _current(found: Places, file: str) -> int:
     try:
         return int(read(found["memory"], file))
     except (KeyError, OSError):
-        return 2**63
+        return _UNLIMITED
 
 
 def _network(found: Places, network: Network) -> None:

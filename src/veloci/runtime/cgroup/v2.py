@@ -97,6 +97,9 @@ def _refuse(resources: Resources) -> None:
     for value, place in (
         (memory and memory.swappiness is not None, "memory.swappiness"),
         (memory and memory.disable_oom_killer, "memory.disableOOMKiller"),
+        (memory and (memory.kernel or 0) > 0, "memory.kernel"),
+        (memory and (memory.kernel_tcp or 0) > 0, "memory.kernelTCP"),
+        (memory and memory.use_hierarchy is False, "memory.useHierarchy"),
         (cpu and cpu.realtime_runtime, "cpu.realtimeRuntime"),
         (cpu and cpu.realtime_period, "cpu.realtimePeriod"),
         (block and block.leaf_weight, "blockIO.leafWeight"),
