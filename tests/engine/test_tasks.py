@@ -46,6 +46,36 @@ def test_after_a_failure_nothing_more_begins():
     assert len(begun) <= 4
 
 
+def test_what_came_before_a_failure_is_given_and_what_began_is_waited_for():
+    ended, last = [], threading.Event()
+
+    def work(item):
+        if item == 1:
+            last.wait(5)
+            raise ValueError(item)
+        if item == 2:
+            last.set()
+        time.sleep(0.05)
+        ended.append(item)
+        return item
+
+    results = parallel(work, range(4), limit=3)
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="1"):
+        next(results)
+    assert ended in ([0, 2], [2, 0])
+    assert not [thread for thread in threading.enumerate() if thread.name == "parallel"]
+
+
+def test_a_reader_of_results_that_stops_early_ends_the_threads():
+    begun = []
+    results = parallel(lambda item: begun.append(item) or time.sleep(0.01), range(1000), limit=2)
+    next(results)
+    results.close()
+    assert len(begun) < 10
+    assert list(parallel(abs, [])) == []
+
+
 def test_ahead_gives_the_same_items_and_the_failure_in_its_place():
     def items():
         yield 1

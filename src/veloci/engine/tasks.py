@@ -4,53 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from concurrent.futures import Future
+    from typing import Any, TypeVar
 
-T = TypeVar("T")
-R = TypeVar("R")
+    T = TypeVar("T")
+    R = TypeVar("R")
+
+
+class _Task:
+    """An item at work. done: released when there is a result or a failure."""
+
+    __slots__ = ("done", "failure", "item", "result")
+
+    def __init__(self, item: Any) -> None:
+        self.item: Any = item
+        self.result: Any = None
+        self.failure: BaseException | None = None
+        self.done = threading.Semaphore(0)
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) -> Iterator[R]:
     """`map(function, items)`, with up to `limit` of them at work at once; results come in the items' order.
 
-    The first failure is raised in its place; what has not begun then never begins, and what has is waited for.
+    The first failure is raised in its place; what has not begun then never begins, and what has is waited for. No
+    concurrent.futures: it imports logging, and takes longer than a small layer.
     """
-    from concurrent.futures import CancelledError, ThreadPoolExecutor
+    tasks = [_Task(item) for item in items]
+    waiting = iter(tasks)  # taken in order, so all that come before a failure have begun
+    stopped = False
 
-    futures: list[Future[R]] = []
-    stopped = threading.Event()
+    def work() -> None:
+        nonlocal stopped
+        while not stopped and (task := next(waiting, None)):
+            try:
+                task.result = function(task.item)
+            except BaseException as error:  # noqa: BLE001 -- raised again in its place
+                task.failure, stopped = error, True
+            task.done.release()
 
-    def work(item: T) -> R:
-        try:
-            return function(item)
-        except BaseException:
-            stop()
-            raise
-
-    def stop() -> None:
-        stopped.set()
-        for future in futures:
-            future.cancel()
-
-    with ThreadPoolExecutor(limit, "parallel") as pool:
-        try:
-            for item in items:
-                if stopped.is_set():
-                    break
-                futures.append(pool.submit(work, item))
-            for future in futures:
-                yield future.result()
-        except CancelledError:  # it was about to begin when a later one, which did, failed
-            raise next(
-                failure for future in futures if not future.cancelled() and (failure := future.exception())
-            ) from None
-        finally:
-            stop()
+    threads: list[threading.Thread] = []
+    try:
+        for _ in range(min(limit, len(tasks))):
+            threads.append(threading.Thread(target=work, name="parallel"))
+            threads[-1].start()
+        for task in tasks:
+            task.done.acquire()
+            if task.failure is not None:
+                raise task.failure
+            yield task.result
+    finally:
+        stopped = True
+        for thread in threads:
+            if thread.ident is not None:  # it started
+                thread.join()
 
 
 def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
