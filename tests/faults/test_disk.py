@@ -51,6 +51,30 @@ def test_what_was_reported_done_outlives_a_power_cut(pushed, small, tmp_path):
     assert veloci("images", "-q") == ""
 
 
+@pytest.mark.needs("mkfs.ext4")
+def test_a_container_that_was_reported_made_outlives_a_power_cut(pushed, small, tmp_path):
+    """With its name, what it writes to and its volume; what is to be removed at its end is not waited for."""
+    image, make = tmp_path / "image", ("create", "-q", "--network", "none")
+    veloci("volume", "create", "kept")
+    cut(small, image)
+    assert veloci("volume", "ls", "-q") == "kept\n"
+    veloci(*make, "--name", "one", "-v", "kept:/a", "-v", "other:/b", pushed.name, "sh", "-c", "echo there")
+    cut(small, image)
+    assert veloci("start", "-a", "one") == "there\n"
+    assert veloci("volume", "ls", "-q") == "kept\nother\n"
+    veloci("rename", "one", "two")
+    cut(small, image)
+    assert veloci("ps", "-a", "--format", "{{.Names}}") == "two\n"
+    veloci("update", "--restart", "on-failure", "two")
+    cut(small, image)
+    assert veloci("inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", "two") == "on-failure\n"
+    veloci("run", "-d", "--name", "three", "--network", "none", pushed.name, "sh", "-c", "echo went")
+    veloci("wait", "three")
+    cut(small, image)
+    assert veloci("start", "-a", "three").endswith("went\n")
+    assert veloci("system", "check").endswith(": whole\n")
+
+
 def failed(words, **options):
     """The one line that a command ends with, which fails."""
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, **options)

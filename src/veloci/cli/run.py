@@ -58,6 +58,10 @@ def run(
         raise
     warn(engine)
     if connection is None:
+        if not options.rm:
+            from veloci.engine.lasting import keep
+
+            keep(engine, id)
         print(id)
         return 0
     from veloci.monitor.client import Detached, serve
@@ -90,7 +94,10 @@ def create(
     --cidfile FILE             write the ID to a file
     -q, --quiet                say nothing of a pull
     """
+    from veloci.engine.lasting import keep
+
     engine, id = _created(image, command, options, cidfile, quiet=quiet)
+    keep(engine, id)
     warn(engine)
     print(id)
     return 0

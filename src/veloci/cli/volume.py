@@ -27,13 +27,18 @@ def create(
     -o, --opt KEY=VALUE  type=none, o=bind and device=/DIR make it another name of a directory; may be repeated
     """
     from veloci.bundle.values import annotation
+    from veloci.engine.engine import Engine
+    from veloci.engine.lasting import keep_volume
     from veloci.errors import Unsupported
 
     if driver != "local":
         raise Unsupported(f"no volume driver {driver!r}", where="--driver", hint="--driver local")
     labels = dict(annotation(text, "--label") for text in label)
     options = dict(annotation(text, "--opt") for text in opt)
-    print(_volumes().create(name, labels=labels, options=options).name)
+    engine = Engine()
+    volume = engine.volumes.create(name, labels=labels, options=options).name
+    keep_volume(engine, volume)
+    print(volume)
 
 
 def ls(*, filter: tuple[str, ...] = (), format: str | None = None, quiet: bool = False) -> None:

@@ -178,8 +178,11 @@ class Containers:
 
     def rename(self, word: str, name: str) -> None:
         """Give it another name. Raises NotFound, Conflict, InvalidInput."""
+        from veloci.engine.lasting import keep
+
         record = self.records.load(self.records.find(word))
         self.records.rename(record, name)
+        keep(self._engine, record.id)
         self.tell(record.id, "rename", oldName=f"/{record.name}")
         self.announce(record)
 

@@ -46,6 +46,7 @@ def update(engine: Engine, word: str, wanted: RunOptions, *, restart: str = "") 
     from veloci.bundle.configure import resources as limits
     from veloci.engine import asked
     from veloci.engine.creation import asked_for
+    from veloci.engine.lasting import keep
     from veloci.monitor.policy import Restart
 
     policy = Restart.parse(restart) if restart else None
@@ -67,6 +68,7 @@ def update(engine: Engine, word: str, wanted: RunOptions, *, restart: str = "") 
     told = {**(record.host_config or {}), **{key: shown[key] for key in _LIMITS if shown[key]}}
     engine.containers.tell(id, "update")
     records.save(record.replace(restart=policy or record.restart, host_config=told))
+    keep(engine, id)
 
 
 def _known(engine: Engine, word: str) -> tuple[str, state.State]:

@@ -77,20 +77,31 @@ class Engine:
 
     def create(self, image: str, command: Sequence[str] = (), options: RunOptions | None = None) -> Container:
         """A new container of an image, in which nothing runs yet. Raises what `run` raises."""
-        from veloci.engine.container import Container
+        from veloci.engine.lasting import keep
 
-        return Container(self, self.containers.create(image, command, options))
+        container = self._made(image, command, options)
+        keep(self, container.id)
+        return container
 
     def start(self, image: str, command: Sequence[str] = (), options: RunOptions | None = None) -> Container:
         """Run `command` (or the image's own) in a new container, and leave it running. Raises what `run` raises."""
-        container = self.create(image, command, options)
+        from veloci.engine.lasting import keep
+
+        container, passing = self._made(image, command, options), options is not None and options.rm
         try:
             container.start()
         except BaseException:
-            if options and options.rm:
+            if passing:
                 container.remove(force=True)
             raise
+        if not passing:
+            keep(self, container.id)
         return container
+
+    def _made(self, image: str, command: Sequence[str], options: RunOptions | None) -> Container:
+        from veloci.engine.container import Container
+
+        return Container(self, self.containers.create(image, command, options))
 
     def container(self, word: str) -> Container:
         """The container with this name, ID or beginning of an ID. Raises NotFound, Conflict."""
