@@ -101,6 +101,8 @@ def compile(
         if not mount.destination:
             raise InvalidInput("needs a path", where=f"{where}.destination")
         options = _Options(mount)
+        if options.copy and (mount.type != "tmpfs" or options.bind or options.remount):
+            raise InvalidInput("tmpcopyup is for tmpfs", where=f"{where}.options")
         if options.remount:
             steps.append(_remount(mount, options, at))
         elif mount.type == "cgroup":
@@ -110,8 +112,6 @@ def compile(
         elif not mount.type:
             raise InvalidInput("needs a type, or the option bind", where=where)
         else:
-        if options.copy and (mount.type != "tmpfs" or options.bind or options.remount):
-            raise InvalidInput("tmpcopyup is for tmpfs", where=f"{where}.options")
             steps.append(_filesystem(mount, options, at))
     if label:
         for doing, _, arguments in steps:
@@ -151,6 +151,8 @@ def _remount(mount: Mount, options: _Options, at: str) -> Step:
         "target": mount.destination,
         "set": options.set,
         "clear": options.clear,
+        "set_all": options.set_all,
+        "clear_all": options.clear_all,
         "options": options.data,
         "propagation": options.propagation,
     }
@@ -180,8 +182,6 @@ def _cgroup(mount: Mount, options: _Options, at: str, cgroups: Mapping[str, str]
     if not cgroups:
         raise Unsupported("there is no cgroup to mount", where=f"config.json: {at}")
     named = [name for name in cgroups if name]
-        "set_all": options.set_all,
-        "clear_all": options.clear_all,
     if not named:
         return [_group(mount.destination, "", cgroups[""], at, set, namespace=namespace)]
     arguments = {

@@ -42,8 +42,8 @@ CLONE = {
     "cgroup": p.CLONE_NEWCGROUP,
     "time": p.CLONE_NEWTIME,
 }
-_LATE = p.CLONE_NEWCGROUP | p.CLONE_NEWTIME  # entered by the child itself, later
 _FILES = {"network": "net", "mount": "mnt"}  # namespaces(7), where they are not called as in config.json
+_LATE = p.CLONE_NEWCGROUP | p.CLONE_NEWTIME  # entered by the child itself, later
 _LINKS = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -242,10 +242,10 @@ def _namespaces(config: Config) -> tuple[int, list[tuple[str, int, str]]]:
         if value and not new & bit:
             kind = next(name for name, flag in CLONE.items() if flag == bit)
             raise InvalidInput(f"needs a {kind} namespace in linux.namespaces", where=f"config.json: $.{place}")
-    if not new & p.CLONE_NEWUSER and (linux.uid_mappings or linux.gid_mappings):
     if linux.time_offsets and not clone & p.CLONE_NEWTIME:  # those of a namespace with a process in it are fixed
         where = "config.json: $.linux.timeOffsets"
         raise InvalidInput("the time namespace is another's, which has its own", where=where)
+    if not new & p.CLONE_NEWUSER and (linux.uid_mappings or linux.gid_mappings):
         raise InvalidInput("needs a user namespace in linux.namespaces", where="config.json: $.linux.uidMappings")
     if clone & p.CLONE_NEWUSER and not (linux.uid_mappings and linux.gid_mappings):
         raise InvalidInput("a user namespace needs uidMappings and gidMappings", where="config.json: $.linux")
@@ -329,8 +329,8 @@ def _sysctl(linux: Linux, new: int, clone: int) -> list[tuple[str, str]]:
             (new & p.CLONE_NEWIPC and (dotted in _IPC_SYSCTLS or dotted.startswith(("kernel.shm_rmid", "fs.mqueue."))))
             or (new & p.CLONE_NEWNET and path.startswith("net/"))
             or (new & p.CLONE_NEWUTS and dotted == "kernel.domainname")
-        )
             or (clone & p.CLONE_NEWUSER and path.startswith("user/"))  # counts of the namespace that one is in
+        )
         if not own:
             raise InvalidInput(f"sysctl {name!r} is not in a separate kernel namespace", where=where)
         found.append((path, value))
