@@ -47,6 +47,21 @@ def test_two_phases(runtime):
     assert runtime.traces() == []
 
 
+@pytest.mark.parametrize("hooks", [{}, {"startContainer": [{"path": "/bin/true"}]}], ids=["", "with a hook"])
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_created_container_is_ended_by_a_signal(either, name, hooks):
+    either.created("sleep", "100", change=lambda c: c.update(hooks=hooks))
+    assert either.state()["status"] == "created"
+    assert either("kill", either.id, name).returncode == 0
+    for _ in range(100):
+        if (status := either.state()["status"]) == "stopped":
+            break
+        time.sleep(0.05)
+    assert status == "stopped"
+    assert either("delete", either.id).returncode == 0
+    assert either.traces() == []
+
+
 def test_exec_joins_the_container(runtime):
     runtime.detached("sleep", "100")
     assert runtime("exec", runtime.id, "sh", "-c", "exit 7").returncode == 7

@@ -195,6 +195,63 @@ def test_a_later_mount_covers_an_earlier_one(either):
     assert done.stdout == "3\n", done.stderr
 
 
+def tree(directory):
+    """Three directories to bind, and the mounts that make one tree of them, in which later ones take part again."""
+    for name in ("a/x", "b/y", "c/z"):
+        (directory / "source" / name).mkdir(parents=True)
+        (directory / "source" / name / "file").write_text(f"{name}\n")
+    (directory / "source/link").symlink_to("b")
+    (directory / "source").chmod(0o700)
+    return directory / "source"
+
+
+FOUND = "/final/x/y/z/z/x/y/z/x/file"
+
+
+def of_the_root(source, root, **more):
+    rbind = {"type": "bind", "options": ["rbind"], **more}
+    return [
+        bound(source / "a", "/mnt"),
+        bound(source / "link", "/mnt/x"),
+        bound(source / "c", "/mnt/x/y"),
+        bound(source / "a", "/mnt/x/y/z"),
+        {"source": f"{root}/mnt/x", "destination": f"{root}/mnt/x/y/z/x", **rbind},
+        {"source": f"{root}/mnt/x/y", "destination": f"{root}/mnt/x/y/z", **rbind},
+        {"source": f"{root}/mnt", "destination": f"{root}/final", **rbind},
+    ]
+
+
+def test_a_destination_that_begins_with_the_root_on_the_host_is_below_it(runtime):
+    assert "/here" in mounted(runtime, tmpfs(f"{runtime.bundle}/rootfs/here"))
+
+
+def test_what_earlier_mounts_made_of_the_root_is_bound_as_they_made_it(runtime, tmp_path):
+    mounts = of_the_root(tree(tmp_path), runtime.bundle / "rootfs")
+    done = runtime.run("cat", FOUND, change=lambda c: c["mounts"].extend(mounts))
+    assert done.stdout == "a/x\n", done.stderr
+
+
+@pytest.mark.parametrize("option", [[], ["idmap"]], ids=["", "mapped"])
+def test_what_earlier_mounts_made_of_the_root_is_bound_in_a_user_namespace(mapped, option):
+    def change(config):
+        config["linux"]["namespaces"].append({"type": "user"})
+        config["linux"].update(uidMappings=IDS, gidMappings=IDS)
+        owners = {"uidMappings": IDS, "gidMappings": IDS} if option else {}
+        source = tree(mapped.bundle.parent)
+        config["mounts"] += of_the_root(source, mapped.bundle / "rootfs", options=["rbind", *option], **owners)
+
+    done = mapped.run("cat", FOUND, change=change)
+    assert done.stdout == "a/x\n", done.stderr
+
+
+def test_owners_of_what_earlier_mounts_made_are_mapped(runtime, owned):
+    root = runtime.bundle / "rootfs"
+    mount = {**bound(root / "b", "/a", "idmap"), "uidMappings": [{"containerID": 7, "hostID": 1007, "size": 1}]}
+    mount["gidMappings"] = [{"containerID": 0, "hostID": 50, "size": 10}]
+    done = runtime.run(*OWNERS, change=lambda c: c["mounts"].extend([bound(owned, "/b"), mount]))
+    assert done.stdout.splitlines() == ["65534 50", "1007 57"], done.stderr
+
+
 def test_a_tmpfs_takes_up_what_the_image_has_there(either):
     place = either.bundle / "rootfs/data"
     (place / "below").mkdir(parents=True)

@@ -65,7 +65,7 @@ def test_every_step_has_its_place_calls_and_reason(runtime):
 
 
 def test_the_table_of_reasons_is_complete():
-    assert set(STEPS) == (set(table({"sysctl"})) | {"mapped"}) - {"ask"}
+    assert set(STEPS) == (set(table({"sysctl"})) | {"mapped", "inside"}) - {"ask"}
     assert set(ASKED) == {"maps", "cgroup", "net_devices", "time_offsets", "hooks", "rlimits"}
 
 

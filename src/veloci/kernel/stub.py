@@ -7,7 +7,8 @@ executes this stub from a sealed memfd: an ELF header, one program header, and t
 below. Starting it costs 0.3 ms; a second interpreter, 10. What it does, with argv:
 
     argv[0]  "-", and the number of a descriptor as one byte: read a byte from it first,
-             then close it. A created container is this program in that read(2).
+             then close it. A created container is this program in that read(2). SIGTERM, SIGINT and
+             SIGHUP end it there: as the first of a pid namespace it would get no signal that it does not handle
     image    a seccomp filter may follow the code; it is loaded last, so that a profile
              need allow nothing of ours but execve(2)
     then     execve(argv[1], argv + 2, envp); the exit status is the error number
@@ -26,23 +27,35 @@ _CODE = {
         b"\x48\x8b\x4c\x24\x08"  # mov rcx, [rsp + 8]    argv[0]
         b"\x80\x39\x2d"  # cmp byte [rcx], "-"           only when we started it:
         b"\x6a\x08\x58"  # push 8; pop rax               a script naming /proc/self/exe would loop
-        b"\x75\x5a"  # jne exit                          exit status 8, ENOEXEC
+        b"\x0f\x85\x81\x00\x00\x00"  # jne exit          exit status 8, ENOEXEC
         b"\x0f\xb6\x59\x01"  # movzx ebx, byte [rcx + 1] the descriptor to wait on
         b"\x85\xdb"  # test ebx, ebx
-        b"\x74\x1a"  # je filter
-        b"\x6a\x00"  # push 0                            room for the byte
+        b"\x74\x41"  # je filter
+        b"\x6a\x00"  # push 0                            struct sigaction: mask
+        b"\x6a\x00"  # push 0                            restorer
+        b"\x68\x00\x00\x00\x04"  # push 0x4000000        SA_RESTORER
+        b"\x48\x8d\x05\x70\x00\x00\x00"  # lea rax, [rip + end]
+        b"\x50"  # push rax                              handler
         b"\x48\x89\xe6"  # mov rsi, rsp
+        b"\x31\xd2"  # xor edx, edx
+        b"\x6a\x08\x41\x5a"  # push 8; pop r10
+        b"\x6a\x0f\x5f"  # push 15; pop rdi              SIGTERM, then 2 and 1: SIGINT, SIGHUP
+        b"\x6a\x0d\x58"  # next: push 13; pop rax        rt_sigaction
+        b"\x0f\x05"  # syscall
+        b"\xff\xcf"  # dec edi
+        b"\x83\xe7\x03"  # and edi, 3
+        b"\x75\xf4"  # jne next
         b"\x89\xdf"  # mov edi, ebx
         b"\x6a\x01\x5a"  # push 1; pop rdx
         b"\x31\xc0"  # xor eax, eax                      read
         b"\x0f\x05"  # syscall
-        b"\x59"  # pop rcx
+        b"\x48\x83\xc4\x20"  # add rsp, 32
         b"\xff\xc8"  # dec eax
         b"\x75\x3d"  # jne fail                          not one byte
         b"\x89\xdf"  # mov edi, ebx
         b"\x6a\x03\x58"  # push 3; pop rax               close
         b"\x0f\x05"  # syscall
-        b"\x48\x8d\x15\x3a\x00\x00\x00"  # filter: lea rdx, [rip + data]
+        b"\x48\x8d\x15\x3f\x00\x00\x00"  # filter: lea rdx, [rip + data]
         b"\x66\x83\x3a\x00"  # cmp word [rdx], 0         no filter
         b"\x74\x11"  # je run
         b"\x6a\x01\x5f"  # push 1; pop rdi               SECCOMP_SET_MODE_FILTER
@@ -59,8 +72,11 @@ _CODE = {
         b"\x0f\x05"  # syscall
         b"\xf7\xd8"  # fail: neg eax                     the error number
         b"\x89\xc7"  # exit: mov edi, eax
-        b"\x6a\x3c\x58"  # push 60; pop rax              exit
-        b"\x0f\x05\x66\x90",  # syscall; nop
+        b"\x6a\x3c\x58"  # last: push 60; pop rax        exit
+        b"\x0f\x05"  # syscall
+        b"\x83\xef\x80"  # end: sub edi, -128            a signal's number, as a shell has it
+        b"\xeb\xf6"  # jmp last
+        b"\x66\x90",  # nop
     ),
     "aarch64": (
         183,  # EM_AARCH64
@@ -70,9 +86,22 @@ _CODE = {
             0x39400085,  # ldrb w5, [x4]
             0x7100B4BF,  # cmp w5, #"-"                  only when we started it:
             0xD2800100,  # mov x0, #8                    a script naming /proc/self/exe would loop
-            0x540003A1,  # b.ne exit                     exit status 8, ENOEXEC
+            0x54000541,  # b.ne exit                     exit status 8, ENOEXEC
             0x39400485,  # ldrb w5, [x4, #1]             the descriptor to wait on
-            0x34000165,  # cbz w5, filter
+            0x34000305,  # cbz w5, filter
+            0x10000524,  # adr x4, end                   struct sigaction: handler,
+            0xA93E7FE4,  # stp x4, xzr, [sp, #-32]       flags,
+            0xA93F7FFF,  # stp xzr, xzr, [sp, #-16]      restorer, mask
+            0xD10083E1,  # sub x1, sp, #32
+            0xD2800002,  # mov x2, #0
+            0xD2800103,  # mov x3, #8
+            0xD28010C8,  # mov x8, #134                  rt_sigaction
+            0xD28001E0,  # mov x0, #15                   SIGTERM
+            0xD4000001,  # svc #0
+            0xD2800040,  # mov x0, #2                    SIGINT
+            0xD4000001,  # svc #0
+            0xD2800020,  # mov x0, #1                    SIGHUP
+            0xD4000001,  # svc #0
             0x2A0503E0,  # mov w0, w5
             0xD10043E1,  # sub x1, sp, #16               room for the byte
             0xD2800022,  # mov x2, #1
@@ -83,7 +112,7 @@ _CODE = {
             0x2A0503E0,  # mov w0, w5
             0xD2800728,  # mov x8, #57                   close
             0xD4000001,  # svc #0
-            0x10000262,  # filter: adr x2, data
+            0x10000282,  # filter: adr x2, data
             0x79400044,  # ldrh w4, [x2]
             0x340000C4,  # cbz w4, run                   no filter
             0xD2800020,  # mov x0, #1                    SECCOMP_SET_MODE_FILTER
@@ -101,7 +130,8 @@ _CODE = {
             0xCB0003E0,  # fail: neg x0, x0              the error number
             0xD2800BA8,  # exit: mov x8, #93
             0xD4000001,  # svc #0
-            0xD503201F,  # nop
+            0x91020000,  # end: add x0, x0, #128         a signal's number, as a shell has it
+            0x17FFFFFD,  # b exit
         ),
     ),
 }

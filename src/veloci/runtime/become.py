@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix as os
 import sys
-from _signal import NSIG, SIG_DFL, SIG_IGN, getsignal, signal
+from _signal import NSIG, SIG_DFL, SIG_IGN, SIGHUP, SIGINT, SIGTERM, getsignal, signal
 from errno import EACCES, EIO, ENOENT, ENOSYS, ENOTDIR, EPERM
 
 from veloci.errors import VelociError
@@ -147,6 +147,8 @@ def _start(child: Child, last: int, path: str, plan: Plan, env: dict[str, str], 
         os.close(child.parent)
         assert child.state is not None
         os.set_inheritable(wait, False)
+        for number in (SIGHUP, SIGINT, SIGTERM):  # as in the stub
+            signal(number, lambda number, _: os._exit(128 + number))
         os.read(wait, 1)
         try:
             hooks_module.run("startContainer", hooks, child.state("created"), env)  # as runc: the program's

@@ -183,6 +183,7 @@ STEPS: dict[str, tuple[Calls, str]] = {
     ),
     "opened": (_bind, "a tree of the host, opened before, attached by descriptor"),
     "mapped": (_bind, "a tree of the host whose owners are mapped; the runtime opened it, which is privileged"),
+    "inside": (_bind, "a tree of the container's own, as earlier mounts have made it, found by the kernel in its root"),
     "remount": (_remount, "changes what an earlier mount made"),
     "devices": (_devices, "every container has the default devices; cgroups say which may be used"),
     "links": (lambda _: "symlinkat", "names that programs expect"),

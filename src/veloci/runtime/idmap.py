@@ -1,7 +1,8 @@
 """Mounts whose files belong to other users than on the host: the options idmap and ridmap.
 
 Only a process with privilege over the file system may map a mount, and a container with a user namespace
-has none: the runtime makes these mounts, detached, and the container's process attaches them.
+has none: the runtime makes these mounts, detached, and the container's process attaches them. Of what is there in
+the container only, because earlier mounts made it, the container's process makes them, and the runtime maps them.
 
 https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config.md#linux-mount-options
 """
@@ -13,6 +14,7 @@ import os
 from veloci.errors import HostError, InvalidInput, Unsupported
 from veloci.kernel import mount as m
 from veloci.kernel import process as p
+from veloci.kernel.files import open_in_root
 from veloci.runtime import rootfs
 
 TYPE_CHECKING = False
@@ -45,21 +47,29 @@ def trees(config: Config, steps: Iterable[Step]) -> list[int]:
 
 
 def _tree(config: Config, at: str, source: str, *, recursive: bool) -> int:
-    mount = config.mounts[int(at.partition("[")[2].rstrip("]"))]
-    namespace = _namespace(config, mount, at)
     try:
         tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
-        try:
-            below = recursive and "ridmap" in mount.options
-            m.mount_setattr(tree, set=m.MOUNT_ATTR_IDMAP, user_namespace=namespace, recursive=below)
-        except BaseException:
-            os.close(tree)
-            raise
     except OSError as error:
         raise HostError(f"map {source}", error, where=f"config.json: {at}") from error
+    try:
+        set_owners(config, int(at.partition("[")[2].rstrip("]")), tree)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def set_owners(config: Config, index: int, tree: int) -> None:
+    """Map the owners in the detached mount `tree`, which is of config.mounts[index]. Raises InvalidInput, HostError."""
+    mount, at = config.mounts[index], f"$.mounts[{index}]"
+    namespace = _namespace(config, mount, at)
+    try:
+        # Without "rbind" there are none below.
+        m.mount_setattr(tree, set=m.MOUNT_ATTR_IDMAP, user_namespace=namespace, recursive="ridmap" in mount.options)
+    except OSError as error:
+        raise HostError(f"map {mount.source}", error, where=f"config.json: {at}") from error
     finally:
         os.close(namespace)
-    return tree
 
 
 def _namespace(config: Config, mount: Mount, at: str) -> int:
@@ -115,6 +125,16 @@ def have_mapped(pid: int, uids: tuple[IdMap, ...], gids: tuple[IdMap, ...]) -> N
             ) from None
         if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
             raise HostError(program, OSError(1, os.strerror(1)), where=where)
+
+
+def inside(child: Child, source: str, *, recursive: bool, mapped: int, **how: Any) -> None:
+    """Mount what earlier mounts made of the root. mapped: the mount whose owners are mapped; -1: they stay."""
+    place = open_in_root(child.root, source, os.O_PATH)
+    tree = m.open_tree(place, "", m.OPEN_TREE_CLONE | (m.AT_RECURSIVE if recursive else 0))
+    os.close(place)
+    if mapped >= 0:
+        child.ask(f"owners {tree} {mapped}")
+    rootfs.attach(child, tree, **how)
 
 
 def mapped(child: Child, source: str, *, recursive: bool, **how: Any) -> None:  # noqa: ARG001 -- opened already

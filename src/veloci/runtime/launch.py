@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from veloci.runtime.child import Child
     from veloci.runtime.plan import Plan
 
-    Answers = Mapping[str, Callable[[int], None]]
+    Answers = Mapping[str, Callable[..., None]]  # the pid, and the words after the question
 
 _again = False
 _APART = p.CLONE_NEWUSER | p.CLONE_NEWTIME  # entered for good
@@ -190,9 +190,9 @@ def _converse(pid: int, socket: int, answers: Answers, name: str) -> int:
         if message == b"R":
             ready = True
             continue
-        question = message[1:].decode()
+        question, *words = message[1:].decode().split()
         try:
-            answers[question](pid)
+            answers[question](pid, *words)
         except BaseException:
             _end(pid)
             raise

@@ -87,10 +87,17 @@ class _Options:
 
 
 def compile(
-    mounts: tuple[Mount, ...], cgroups: Mapping[str, str], bundle: str, *, cgroup_namespace: bool, label: str = ""
+    mounts: tuple[Mount, ...],
+    cgroups: Mapping[str, str],
+    bundle: str,
+    *,
+    cgroup_namespace: bool,
+    label: str = "",
+    root: str = "/",
 ) -> list[Step]:
     """The steps of all mounts. cgroups: the container's groups, controllers -> directory.
 
+    root: the container's on the host, clean and absolute. A destination that begins with it is meant to be below it.
     label: the SELinux context of file systems that are made for it; what is bound keeps its own.
     Raises InvalidInput, Unsupported.
     """
@@ -100,6 +107,8 @@ def compile(
         where = f"config.json: {at}"
         if not mount.destination:
             raise InvalidInput("needs a path", where=f"{where}.destination")
+        if below := within(mount.destination, root):
+            mount = mount.replace(destination=below)  # noqa: PLW2901
         options = _Options(mount)
         if options.copy and (mount.type != "tmpfs" or options.bind or options.remount):
             raise InvalidInput("tmpcopyup is for tmpfs", where=f"{where}.options")
@@ -109,6 +118,7 @@ def compile(
             steps += _cgroup(mount, options, at, cgroups, namespace=cgroup_namespace)
         elif options.bind:
             steps.append(_bind(mount, options, at, bundle))
+            _inside(steps, root, index)
         elif not mount.type:
             raise InvalidInput("needs a type, or the option bind", where=where)
         else:
@@ -143,6 +153,27 @@ def _bind(mount: Mount, options: _Options, at: str, bundle: str) -> Step:
         "propagation": options.propagation,
     }
     return "mapped" if mapped else "bind", at, arguments
+
+
+def within(path: str, root: str) -> str:
+    """`path` as it is called from `root`, if it is that or below; else "". Of the names alone, as runC."""
+    if root == "/" or not f"{path}/".startswith(f"{root}/"):
+        return ""
+    return path[len(root) :] or "/"
+
+
+def _inside(steps: list[Step], root: str, index: int) -> None:
+    """If what the last step binds is of the root, and was changed by a mount before: take it from there."""
+    doing, at, arguments = steps[-1]
+    source = within(str(arguments["source"]), root)
+    if source and any(_touches(str(earlier["target"]), source) for _, _, earlier in steps[:-1] if "target" in earlier):
+        mapped = index if doing == "mapped" else -1
+        steps[-1] = "inside", at, {**arguments, "source": source, "mapped": mapped}
+
+
+def _touches(one: str, other: str) -> bool:
+    one, other = f"{one.strip('/')}/", f"{other.strip('/')}/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def _remount(mount: Mount, options: _Options, at: str) -> Step:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from veloci.errors import InvalidInput, Unsupported
 from veloci.kernel import process as p
-from veloci.kernel.cgroupfs import exists
+from veloci.kernel.cgroupfs import exists, same
+from veloci.kernel.files import absolute
 from veloci.runtime import identity, mounts
 
 TYPE_CHECKING = False
@@ -149,7 +150,7 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     root, process, linux, hooks = config.root, config.process, config.linux, config.hooks
     assert root is not None
     assert process is not None
-    path = root.path if root.path.startswith("/") else f"{bundle}/{root.path}"
+    path = absolute(root.path if root.path.startswith("/") else f"{bundle}/{root.path}")
     namespaced = bool(clone & p.CLONE_NEWCGROUP)
     propagation = _propagation(linux) if new & p.CLONE_NEWNS else 0
     steps: list[Step] = [("root", "$.root.path", {"path": path, "propagation": propagation})]
@@ -162,7 +163,7 @@ def _building(config: Config, bundle: str, cgroups: Mapping[str, str], clone: in
     if namespaced:
         grouped.append(("unshare", "$.linux.namespaces", {"flags": p.CLONE_NEWCGROUP}))
     label = _mount_label(linux)
-    mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced, label=label)
+    mounted = mounts.compile(config.mounts, cgroups, bundle, cgroup_namespace=namespaced, label=label, root=path)
     kinds = [mount.type for mount in config.mounts]
     first = f"$.mounts[{kinds.index('cgroup')}]" if "cgroup" in kinds else ""
     index = next((index for index, (_, at, _) in enumerate(mounted) if at == first), len(mounted))

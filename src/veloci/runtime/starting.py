@@ -18,6 +18,8 @@ from veloci.spec.runtime import Config, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from veloci.runtime.container import Attending, Container, Stdio
     from veloci.spec.runtime import Mount
 
@@ -173,8 +175,9 @@ class Starting:
         child = self.child
         child.stdio, child.known = stdio, False
         self.group, self.grouped, self.born = container.group, False, False
-        self.answers = {
+        self.answers: dict[str, Callable[..., None]] = {
             "maps": self.maps,
+            "owners": self.owners,
             "cgroup": self.cgroup,
             "net_devices": self.net_devices,
             "time_offsets": self.time_offsets,
@@ -218,10 +221,10 @@ class Starting:
         try:
             for path, bit, at in plan["join"]:
                 join.append((_namespace(path, bit, at), bit, at))
-            if any(doing == "mapped" for doing, _, _ in plan["steps"]):
+            if any(doing in ("mapped", "inside") for doing, _, _ in plan["steps"]):
                 from veloci.runtime import idmap, steps
 
-                steps.TABLE["mapped"] = idmap.mapped
+                steps.TABLE.update(mapped=idmap.mapped, inside=idmap.inside)
                 self.child.trees = idmap.trees(self.config, plan["steps"])
             group = self.group.open()
             if self.group.early:
@@ -272,6 +275,20 @@ class Starting:
                 file.write(idmap.text(linux.gid_mappings))
         except OSError as error:
             raise HostError("map users", error, where="config.json: $.linux.uidMappings") from error
+
+    def owners(self, pid: int, tree: str, index: str) -> None:
+        """Map the owners of a mount that it has made, the descriptor `tree`: that of config.mounts[index]."""
+        from veloci.runtime import idmap
+
+        process = p.pidfd(pid)
+        try:
+            mine = p.pidfd_descriptor(process, int(tree))
+        finally:
+            posix.close(process)
+        try:
+            idmap.set_owners(self.config, int(index), mine)
+        finally:
+            posix.close(mine)
 
     def cgroup(self, pid: int) -> None:
         """Make the cgroup, set its limits, move the process where it cannot go itself. Once."""

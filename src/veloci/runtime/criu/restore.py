@@ -17,6 +17,7 @@ from veloci.runtime.container import ROOT, Container
 from veloci.runtime.criu import rpc
 from veloci.runtime.criu.checkpoint import DESCRIPTORS, bound, configuration, key, plain
 from veloci.runtime.criu.service import FIRST, Service, check, explained
+from veloci.runtime.mounts import within
 from veloci.runtime.state import Directory, process
 from veloci.spec.document import Document, dumps, loads
 from veloci.spec.runtime import Config, Mount, Resources
@@ -221,21 +222,24 @@ class _Restoring:
         if mount.type == "cgroup" or "remount" in mount.options or self._inside(mount):
             return
         if mount.type != "bind" and not {"bind", "rbind"} & {*mount.options}:
-            os.close(make_directory_in_root(root, mount.destination))
+            os.close(make_directory_in_root(root, self._place(mount)))
             return
         source = mount.source if mount.source.startswith("/") else f"{self.container.saved.bundle}/{mount.source}"
         tree = m.open_tree(m.AT_FDCWD, source, m.OPEN_TREE_CLONE | m.AT_RECURSIVE)
         make = make_directory_in_root if os.fstat(tree).st_mode & 0o170000 == 0o040000 else make_file_in_root
-        place = make(root, mount.destination)
+        place = make(root, self._place(mount))
         m.move_mount(tree, place)
         os.close(place)
         os.close(tree)
 
+    def _place(self, mount: Mount) -> str:
+        return within(mount.destination, self.container.saved.rootfs) or mount.destination
+
     def _inside(self, mount: Mount) -> bool:
-        path = plain(mount.destination)
+        path = plain(self._place(mount))
         for other in self.config.mounts:
             made = other.type != "bind" and not {"bind", "rbind"} & {*other.options}
-            if made and path.startswith(plain(other.destination).rstrip("/") + "/"):
+            if made and path.startswith(plain(self._place(other)).rstrip("/") + "/"):
                 return True
         return False
 
