@@ -1,12 +1,16 @@
 """registries.conf and daemon.json: mirrors, blocked and insecure registries, short names."""
 
 import json
+import tomllib
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from peers import Scripted
 from wire import DATA, MANIFEST, repository, serves, whole
 
 from veloci.errors import Denied, InvalidInput, NotFound
+from veloci.registry import configuration
 from veloci.registry.configuration import load
 from veloci.spec.reference import Reference
 
@@ -92,6 +96,31 @@ def test_a_file_can_be_chosen(conf, tmp_path, monkeypatch):
     (tmp_path / "other.conf").write_text('[[registry]]\nlocation = "a:1"\ninsecure = true\n')
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "other.conf"))
     assert places("a:1/x") == ["a:1/x!"]
+
+
+LINES = ["", "  ", "# a", ' # "b"', "[aliases]", "[ aliases ]", "[aliases] # c", '"a" = "b"', '  "a/b" = "c:1/d"', '"a"="b"', '"a" = "b" # c', 'a = "b"', '"" = ""', '"a" = "#"', '"a" = "\\n"', '"a" = "b" "c"', "'a' = 'b'", '"a" = "\t"', "\t[aliases]", '"a" = "b"\r', "# \x01", "[[registry]]", 'location = "x"', '"ü" = "ü"', '"a" = "\xa0"', "\xa0"]  # fmt: skip
+
+
+def parsed(read, text):
+    try:
+        return read(text)
+    except ValueError:
+        return ValueError
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=6).map("\n".join))
+@example('[aliases]\n"a" = "b"\n"a" = "c"\n')
+@example('"a" = "b"')
+@example("[aliases]\n[aliases]")
+def test_comments_and_aliases_are_read_as_tomllib_does(text):
+    assert parsed(configuration._toml, text) == parsed(tomllib.loads, text)
+
+
+def test_comments_and_aliases_need_no_tomllib(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tomllib", None)
+    assert configuration._toml('# all\n\n[aliases]\n  # its\n  "a" = "b/c"\n') == {"aliases": {"a": "b/c"}}
+    with pytest.raises(ImportError):
+        configuration._toml("a = 1")
 
 
 def test_version_1_is_still_read(conf):

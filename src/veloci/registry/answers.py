@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit
-
 from veloci.errors import Denied, InvalidInput, Unavailable, VelociError
-from veloci.registry import protocol
+from veloci.registry import protocol, urls
 from veloci.registry.failures import ByProxy, Cut, Failure, Gone, Silent, Untrusted
 from veloci.registry.inner import is_inner
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 def check_target(url: str, origin: str, where: str) -> None:
     """Refuse a redirect or upload address that leaves encryption, or reaches inside from outside. Raises Denied."""
     try:
-        target, registry = urlsplit(url), urlsplit(origin)
+        target, registry = urls.split(url), urls.split(origin)
         _ = target.port
     except ValueError:
         raise InvalidInput(f"the registry points to {url[:200]!r}", where=where) from None
@@ -32,7 +30,7 @@ def check_target(url: str, origin: str, where: str) -> None:
 def joined(url: str, target: str, where: str) -> str:
     """Where `target`, found at `url`, leads. Raises InvalidInput for what is no address."""
     try:
-        return urljoin(url, target)
+        return urls.join(url, target)
     except ValueError:
         raise InvalidInput(f"the registry points to {target[:200]!r}", where=where) from None
 

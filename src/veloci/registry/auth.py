@@ -5,13 +5,11 @@ https://distribution.github.io/distribution/spec/auth/token/ and RFC 7235
 
 from __future__ import annotations
 
-import re
 from _thread import allocate_lock
 from time import monotonic
-from urllib.parse import urlencode, urlsplit
 
 from veloci.errors import Denied, InvalidInput
-from veloci.registry import protocol
+from veloci.registry import protocol, urls
 from veloci.registry.inner import is_inner
 
 TYPE_CHECKING = False
@@ -27,18 +25,21 @@ if TYPE_CHECKING:
 CLIENT = "veloci"
 EARLY = 20.0  # seconds before its end at which a token counts as used up
 SHORTEST = 60.0  # seconds that every token lasts, says the specification
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
+_PARAMETER = r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*'
 
 
 def challenge(header: str | None) -> tuple[str, dict[str, str]]:
     """The first scheme of a WWW-Authenticate header that we know, in lower case, with its parameters; else ""."""
+    import re
+
     text = (header or "").strip()
     match = re.search(r"(?i)(?:^|,\s*)(bearer|basic)(?:\s+|$)", text)
     if not match:
         return "", {}
     found: dict[str, str] = {}
     at = match.end()
-    while parameter := _PARAMETER.match(text, at):
+    parameters = re.compile(_PARAMETER)
+    while parameter := parameters.match(text, at):
         name, quoted, plain = parameter.groups()
         found[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain
         at = parameter.end()
@@ -77,7 +78,7 @@ class Auth:
     @property
     def host(self) -> str:
         """The registry's host and port."""
-        return urlsplit(self.origin).netloc
+        return urls.split(self.origin).netloc
 
     def header(self, scope: str) -> str | None:
         """What to send with a request of `scope`, as far as is known; a token that ends is fetched anew."""
@@ -117,15 +118,15 @@ class Auth:
 
     def _check(self, realm: str) -> None:
         """Refuse a realm that would carry our password elsewhere in the open, or make us knock at inner doors."""
-        registry = urlsplit(self.origin)
+        registry = urls.split(self.origin)
         try:
-            target = urlsplit(realm)
+            target = urls.split(realm)
             right = target.scheme in ("http", "https") and bool(target.hostname) and target.port != 0
         except ValueError:
             right = False
         if not right:
             raise Denied(f"the registry asks for a token from {realm[:200]!r}", where=self.host)
-        target = urlsplit(realm)
+        target = urls.split(realm)
         elsewhere = target.hostname != registry.hostname
         if target.scheme == "http" and (elsewhere or registry.scheme == "https"):
             raise Denied(f"the registry asks for a token from {target.netloc} without encryption", where=self.host)
@@ -135,7 +136,7 @@ class Auth:
     def _fetch(self, scope: str, realm: str, service: str, scopes: list[str]) -> str:
         """Fetch a token for `scopes` and remember it for `scope`. Returns the header."""
         status, body = self._request(realm, service, scopes, self.credentials)
-        where = urlsplit(realm).netloc
+        where = urls.split(realm).netloc
         reading = all(part.endswith(":pull") for part in scopes)
         if status in (400, 401, 403) and self.credentials and self._stored and reading:
             again, other = self._request(realm, service, scopes, None)
@@ -162,13 +163,13 @@ class Auth:
             form |= {"grant_type": "refresh_token", "refresh_token": credentials.secret, "client_id": CLIENT}
             form["scope"] = " ".join(scopes)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            return self._ask("POST", realm, urlencode(form).encode(), headers)
+            return self._ask("POST", realm, urls.query(form.items()).encode(), headers)
         if credentials:
             headers["Authorization"] = credentials.basic
             form["account"] = credentials.name
             if self._lasting:
                 form |= {"client_id": CLIENT, "offline_token": "true"}
-        query = urlencode([*form.items(), *(("scope", scope) for scope in scopes)])
+        query = urls.query([*form.items(), *(("scope", scope) for scope in scopes)])
         return self._ask("GET", f"{realm}{'&' if '?' in realm else '?'}{query}" if query else realm, None, headers)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from _socket import IPPROTO_TCP, SOCK_CLOEXEC, SOCK_STREAM, TCP_NODELAY, gaierror, getaddrinfo, socket
 from _thread import allocate_lock
-from urllib.parse import quote, urlsplit
 
 from veloci.errors import Denied, InvalidInput
+from veloci.registry import urls
 from veloci.registry.failures import ByProxy, Cut, Failure, Gone, Silent, Untrusted, text
 from veloci.registry.inner import is_inner
 from veloci.registry.proxies import proxy
@@ -32,7 +32,7 @@ class Way:
 
     def __init__(self, url: str, by: Proxy | None, files: list[str], *, verify: bool, guarded: bool) -> None:
         """Raises ValueError for what is no address."""
-        parts = urlsplit(url)
+        parts = urls.split(url)
         self.tls = parts.scheme == "https"
         self.host = (parts.hostname or "").replace("%25", "%")
         if not self.host or parts.port == 0 or parts.scheme not in ("http", "https"):
@@ -100,7 +100,7 @@ class Connections:
 
     def proxied(self, url: str) -> Proxy | None:
         """The proxy by which `url` is reached, if any."""
-        parts = urlsplit(url)
+        parts = urls.split(url)
         return proxy(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
     def _way(self, url: str, *, verify: bool, guarded: bool, elsewhere: bool) -> Way:
@@ -108,7 +108,7 @@ class Connections:
         if url.startswith("https:"):
             from veloci.registry import certificates
 
-            host = urlsplit(url).netloc
+            host = urls.split(url).netloc
             with self._lock:
                 if host not in self._files:
                     self._files[host] = certificates.found(host, self._cert_dir)
@@ -158,7 +158,7 @@ class Connections:
 
     def _through(self, by: Proxy, timeout: float) -> Stream:
         """A connection to a proxy."""
-        parts = urlsplit(by.url)
+        parts = urls.split(by.url)
         host, tls = parts.hostname or "", parts.scheme == "https"
         try:
             stream: Stream = _connected(host, parts.port or (443 if tls else 80), timeout, guarded=False)
@@ -186,10 +186,10 @@ class Connections:
 
 def _target(url: str, way: Way) -> tuple[str, str]:
     """The host as a header, and what the request line names: for a proxy that leads on all, else what comes after."""
-    parts = urlsplit(url)
+    parts = urls.split(url)
     bare = f"[{way.host}]" if ":" in way.host else way.host
     host = bare if way.port == (443 if way.tls else 80) else f"{bare}:{way.port}"
-    target = quote(parts.path or "/", _SAFE) + (f"?{quote(parts.query, _SAFE)}" if parts.query else "")
+    target = urls.quoted(parts.path or "/", _SAFE) + (f"?{urls.quoted(parts.query, _SAFE)}" if parts.query else "")
     return host, f"http://{host}{target}" if way.by and not way.tls else target
 
 

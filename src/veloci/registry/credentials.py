@@ -6,8 +6,6 @@ https://docs.docker.com/reference/cli/docker/login/ and containers-auth.json(5)
 from __future__ import annotations
 
 import os
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from contextlib import contextmanager, suppress
 
 from veloci.errors import HostError, InvalidInput, NotFound
@@ -38,6 +36,8 @@ class Credentials:
     @property
     def basic(self) -> str:
         """The value of a Basic Authorization header (RFC 7617)."""
+        from base64 import b64encode
+
         return "Basic " + b64encode(f"{self.name}:{self.secret}".encode()).decode()
 
 
@@ -105,6 +105,8 @@ def keep(registry: str, credentials: Credentials, *, authfile: str | None = None
     identity: a token that stands for the password, which is then not kept. Returns where they are now: a file, in
     the open, or a helper's program. Raises InvalidInput, HostError, Denied.
     """
+    from base64 import b64encode
+
     path = written(authfile)
     name = TOKEN if identity else credentials.name
     with _changing(path) as document:
@@ -197,9 +199,11 @@ def _decoded(entry: dict[str, Any], path: str) -> Credentials | None:
         return Credentials(str(entry["username"]), str(entry.get("password", "")))
     if not entry.get("auth"):
         return None
+    from base64 import b64decode
+
     try:
         name, _, secret = b64decode(str(entry["auth"]), validate=True).decode().partition(":")
-    except (Base64Error, ValueError):
+    except ValueError:
         raise InvalidInput("an entry's auth is not base64", where=path, hint="veloci login") from None
     return Credentials(name, secret.rstrip("\0"))
 

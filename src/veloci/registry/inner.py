@@ -6,29 +6,32 @@ https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
 from __future__ import annotations
 
 from _socket import SOCK_STREAM, getaddrinfo
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-_NAT64 = ip_network("64:ff9b::/96")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+_NAT64 = "64:ff9b::/96"
 
 
 def is_inner(host: str) -> bool:
     """Whether a host's name or address, as it is written, is this machine's, a private network's or link-local."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        address = ip_address(host)
-    except ValueError:
+    if (address := _address(host)) is None:
         return False
     return any(not plain.is_global or plain.is_multicast for plain in _within(address))
 
 
 def _within(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Address, ...]:
     """The addresses to which an address leads: an IPv4 one may be wrapped in an IPv6 one."""
+    from ipaddress import IPv4Address, ip_network
+
     if isinstance(address, IPv4Address):
         return (address,)
     if address.ipv4_mapped:
         return (address.ipv4_mapped,)
-    if address in _NAT64:
+    if address in ip_network(_NAT64):
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return (address, address.sixtofour) if address.sixtofour else (address,)
 
@@ -51,7 +54,19 @@ def leads_in(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` (no port, no brackets) is this machine, to which docker speaks plain HTTP too."""
+    if host in ("localhost", "127.0.0.1"):
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is written as; None for a name. Most names show that they are none."""
+    if not (host[:1].isdigit() or ":" in host):
+        return None
+    from ipaddress import ip_address
+
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
-        return False
+        return None

@@ -5,10 +5,8 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from veloci.errors import Denied, InvalidInput
-from veloci.registry import protocol
+from veloci.registry import protocol, urls
 from veloci.registry.access import Access
 from veloci.registry.answers import joined, same_origin
 
@@ -34,7 +32,7 @@ def pages(access: Access, url: str, *, scope: str = "") -> Iterator[tuple[Respon
             return
         url = joined(url, link, access.where)
         if not same_origin(url, access.origin):
-            raise Denied(f"the registry's next page is at {urlsplit(url).netloc[:200]!r}", where=access.where)
+            raise Denied(f"the registry's next page is at {urls.split(url).netloc[:200]!r}", where=access.where)
     raise InvalidInput("the registry's list does not end", where=access.where)
 
 

@@ -5,8 +5,6 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 
 from __future__ import annotations
 
-import re
-
 from veloci.errors import Denied, InvalidInput, NotFound, Unavailable, Unsupported, VelociError
 
 TYPE_CHECKING = False
@@ -18,13 +16,15 @@ NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z
 TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"  # what is verified, so what is stored
 
-_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})?(?:/(\d{1,18}|\*))?")
-_LINK = re.compile(r"\s*<([^<>]*)>\s*((?:;[^,<>]*)?)")
+_RANGE = r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})?(?:/(\d{1,18}|\*))?"
+_LINK = r"\s*<([^<>]*)>\s*((?:;[^,<>]*)?)"
 
 
 def byte_range(text: str) -> tuple[int, int | None, int | None] | None:
     """`bytes=5-`, `bytes 5-9/20` or `5-9` as first byte, last byte, total; None if it is none of these."""
-    match = _RANGE.fullmatch(text.strip())
+    import re
+
+    match = re.fullmatch(_RANGE, text.strip())
     if not match:
         return None
     first, last, total = match.groups()
@@ -33,7 +33,11 @@ def byte_range(text: str) -> tuple[int, int | None, int | None] | None:
 
 def next_page(link: str | None) -> str | None:
     """The target of rel="next" in a Link header (RFC 8288), as it stands there."""
-    for target, parameters in _LINK.findall(link or ""):
+    if not link:
+        return None
+    import re
+
+    for target, parameters in re.findall(_LINK, link):
         if re.search(r';\s*rel="?next"?\s*(?:;|$)', parameters):
             return str(target)
     return None
@@ -126,5 +130,10 @@ def warnings(headers: Iterable[str]) -> list[str]:
 
     https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#warnings
     """
-    said = re.findall(r'299 - "((?:[^"\\]|\\.){1,1024})"', ", ".join(headers)[: 64 << 10])
+    joined = ", ".join(headers)[: 64 << 10]
+    if "299" not in joined:
+        return []
+    import re
+
+    said = re.findall(r'299 - "((?:[^"\\]|\\.){1,1024})"', joined)
     return list(dict.fromkeys(re.sub(r"\\(.)", r"\1", text)[:500] for text in said))[:8]

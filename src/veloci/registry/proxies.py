@@ -5,10 +5,7 @@ https://pkg.go.dev/golang.org/x/net/http/httpproxy
 
 from __future__ import annotations
 
-from base64 import b64encode
-from ipaddress import ip_address, ip_network
 from os import environ
-from urllib.parse import unquote, urlsplit
 
 from veloci.errors import InvalidInput
 from veloci.registry.inner import is_loopback
@@ -25,6 +22,8 @@ class Proxy:
         """The header that shows it who we are (RFC 9110, 11.7.2)."""
         if not self.credentials:
             return {}
+        from base64 import b64encode
+
         return {"Proxy-Authorization": "Basic " + b64encode(self.credentials.encode()).decode()}
 
 
@@ -34,6 +33,8 @@ def proxy(scheme: str, host: str, port: int) -> Proxy | None:
     value = (environ.get(name) or environ.get(name.lower()) or "").strip()
     if not value or is_loopback(host) or _excepted(host, port):
         return None
+    from urllib.parse import unquote, urlsplit
+
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
@@ -54,6 +55,8 @@ def _fits(rule: str, host: str, port: int) -> bool:
     """Whether one entry of NO_PROXY, `*`, an address, a network, a domain or `.domain`, perhaps with a port, fits."""
     if rule == "*":
         return True
+    from ipaddress import ip_address, ip_network
+
     try:
         network = ip_network(rule.strip("[]"), strict=False)
     except ValueError:

@@ -6,10 +6,8 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrer
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from veloci.errors import InvalidInput, NotFound, Unsupported
-from veloci.registry import listing
+from veloci.registry import listing, urls
 from veloci.spec import media
 from veloci.spec.image import Descriptor, Index, Manifest
 
@@ -42,7 +40,7 @@ def found(repository: Repository, digest: Digest, artifact_type: str | None) -> 
 def _listed(repository: Repository, digest: Digest, artifact_type: str | None) -> list[Descriptor] | None:
     """What the registry's list holds; None if it keeps none."""
     own = repository.own
-    query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+    query = f"?{urls.query([('artifactType', artifact_type)])}" if artifact_type else ""
     entries: list[Descriptor] = []
     try:
         for response, raw in listing.pages(own, f"{own.base}/referrers/{digest}{query}"):

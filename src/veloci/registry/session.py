@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from contextlib import contextmanager
-from random import uniform
 from time import sleep
-from urllib.parse import urlsplit
 
 from veloci.errors import InvalidInput, Unavailable, VelociError
-from veloci.registry import protocol
+from veloci.registry import protocol, urls
 from veloci.registry.answers import (
     check_target,
     document,
@@ -117,7 +115,7 @@ class Session:
         if insecure:
             self._insecure.add(host)
         found = f"https://{host}"
-        local = is_loopback(urlsplit(f"//{host}").hostname or "")
+        local = is_loopback(urls.split(f"http://{host}").hostname or "")
         if local and self._speaks_plainly(host):
             found = f"http://{host}"
         elif insecure or local:
@@ -217,7 +215,7 @@ class Session:
     ) -> Response:
         """The last answer, after redirects, challenges and retries."""
         redirects = challenges = failures = 0
-        host = urlsplit(url).netloc
+        host = urls.split(url).netloc
         while True:
             used = self._signature(url, auth, scope)
             signed = {**headers, "Authorization": used} if used else headers
@@ -255,6 +253,8 @@ class Session:
 
         With jitter. Raises Unavailable if it asked for longer than anybody would wait.
         """
+        from random import uniform
+
         if asked is not None and asked > LONGEST_WAIT:
             error = Unavailable(f"{host} asks to come back in {asked:.0f} s", where=where, hint="try again then")
             error.retry_after = asked
@@ -282,7 +282,7 @@ class Session:
     def _redirected(self, response: Response, url: str, auth: Auth, count: int, where: str) -> str:
         target = joined(url, response.headers.get("Location", ""), where)
         if count > REDIRECTS:
-            raise InvalidInput(f"{urlsplit(url).netloc} redirects more than {REDIRECTS} times", where=where)
+            raise InvalidInput(f"{urls.split(url).netloc} redirects more than {REDIRECTS} times", where=where)
         check_target(target, auth.origin, where)
         return target
 
@@ -290,7 +290,7 @@ class Session:
         """What fetches a token for the registry at `origin`: no redirect, a bounded body, some tries."""
 
         def ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-            host = urlsplit(url).netloc
+            host = urls.split(url).netloc
             for attempt in range(1, TRIES + 1):
                 try:
                     response = self._once(method, url, body, headers, origin=origin)
@@ -320,7 +320,7 @@ class Session:
         origin: str = "",
     ) -> Response:
         """One request; where a registry sends us to another host, that one must not be an inner one."""
-        verify = self._verify is not False and urlsplit(url).netloc not in self._insecure
+        verify = self._verify is not False and urls.split(url).netloc not in self._insecure
         return self._connections.request(
             method,
             url,
@@ -335,7 +335,7 @@ class Session:
 
     def _guards(self, url: str, origin: str) -> bool:
         """Whether `url` is elsewhere than the registry at `origin`, and that one is no inner host itself."""
-        target, registry = urlsplit(url).hostname, urlsplit(origin).hostname
+        target, registry = urls.split(url).hostname, urls.split(origin).hostname
         if not registry or target == registry:
             return False
         if origin not in self._inner:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from urllib.parse import urlencode
 
 from veloci.content.files import write
 from veloci.errors import Corrupt, HostError, NotFound, VelociError
 from veloci.layer.stream import CHUNK, Hashed
-from veloci.registry import protocol
+from veloci.registry import protocol, urls
 from veloci.registry.answers import check_target, joined, passing, refused, unreachable
 from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
@@ -38,7 +37,7 @@ _AGAIN = (408, 429, 500, 502, 503, 504)
 
 def mount(access: Access, descriptor: Descriptor, source: str) -> bool:
     """See Repository.mount."""
-    query = urlencode({"mount": descriptor.digest, "from": source})
+    query = urls.query([("mount", descriptor.digest), ("from", source)])
     url = f"{access.base}/blobs/uploads/?{query}"
     scope = f"{access.scope('pull,push')} repository:{source}:pull"
     headers = {"Content-Length": "0"}
@@ -236,7 +235,7 @@ def _exactly(chunks: Iterable[bytes], descriptor: Descriptor, at: int, end: int)
 
 
 def _finish(access: Access, address: str, descriptor: Descriptor, data: bytes = b"") -> None:
-    url = f"{address}{'&' if '?' in address else '?'}{urlencode({'digest': descriptor.digest})}"
+    url = f"{address}{'&' if '?' in address else '?'}{urls.query([('digest', descriptor.digest)])}"
     with access.request(
         "PUT",
         url,

@@ -29,9 +29,8 @@ PAUSED = 1024  # uploads whose hash is remembered between requests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from hashlib import _Hash as Hash
 
-    from veloci.spec.digest import Digest
+    from veloci.spec.digest import Digest, Hash
 
 
 class Missing(NotFound):
