@@ -6,9 +6,13 @@ import os
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 
+from veloci.kernel.files import begin_write_back
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Iterator
+
+AHEAD = 8 << 20  # bytes after which the kernel is told to begin to write them, so that little is left to wait for
 
 
 def made(path: str) -> None:
@@ -57,6 +61,18 @@ def write(file: int, data: bytes, at: int) -> None:
     while rest:
         size = os.pwrite(file, rest, at)
         rest, at = rest[size:], at + size
+
+
+def kept(file: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks, each written to the empty `file` before it is passed on; soon they are on their way to the disk."""
+    at = begun = 0
+    for chunk in chunks:
+        write(file, chunk, at)
+        at += len(chunk)
+        if at - begun >= AHEAD:
+            begin_write_back(file, begun, at - begun)
+            begun = at
+        yield chunk
 
 
 def appear(file: int, path: str, target: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
 
-from veloci.content.files import appear, is_at, made, replace, temporary, write
+from veloci.content.files import AHEAD, appear, is_at, kept, made, replace, temporary, write
 from veloci.errors import Corrupt, HostError, InvalidInput
 from veloci.kernel.files import begin_write_back
 from veloci.layer.stream import CHUNK, Hashed, Verified
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-AHEAD = 8 << 20  # bytes after which the kernel is told to begin to write them, so that little is left to wait for
 WORTH = 1 << 20  # bytes of an interrupted download that are worth keeping
 
 
@@ -76,9 +75,9 @@ class Claim:
 
     def _joined(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         at = 0
-        while at < self.start and (kept := os.pread(self._file, min(CHUNK, self.start - at), at)):
-            at += len(kept)
-            yield kept
+        while at < self.start and (before := os.pread(self._file, min(CHUNK, self.start - at), at)):
+            at += len(before)
+            yield before
         yield from chunks
 
     def _written(self, checked: Verified) -> Iterator[bytes]:
@@ -146,8 +145,8 @@ def adopt(store: Store, chunks: Iterable[bytes], media_type: str) -> Descriptor:
     """See Store.adopt."""
     hashed = Hashed(chunks)
     with _written_aside(store) as (file, path):
-        for chunk in hashed:
-            write(file, chunk, hashed.size - len(chunk))
+        for _chunk in kept(file, hashed):
+            pass
         descriptor = Descriptor(media_type=media_type, digest=hashed.digest, size=hashed.size)
         if not store.has(descriptor):
             publish(store, file, path, descriptor.digest)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 
-from veloci.kernel.files import begin_write_back
+from veloci.content.files import AHEAD, kept
 from veloci.layer.apply import Application
 from veloci.layer.settle import settle
 from veloci.snapshot.snapshots import made
 from veloci.spec.digest import hasher
 
-AHEAD = 8 << 20  # bytes of a tar after which the kernel is told to begin to write them
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Protocol
 
     from veloci.layer.erofs.read import Reading
@@ -109,7 +107,7 @@ class Archive:
         self._layer = Reading()
         file = os.open(f"{self._path}/tar", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            self._layer.read(_kept(chunks, file))
+            self._layer.read(kept(file, chunks))
             if os.fstat(file).st_size >= AHEAD:
                 os.fdatasync(file)  # here, where other layers are read meanwhile
         finally:
@@ -185,17 +183,3 @@ def wanted(implied: Collection[bytes], links: Collection[object]) -> str:
     if links or any(implied):
         return "all"
     return "root" if implied else ""
-
-
-def _kept(chunks: Iterable[bytes], file: int) -> Iterator[bytes]:
-    """The chunks, each written to the file before it is passed on."""
-    at = begun = 0
-    for chunk in chunks:
-        written = os.write(file, chunk)
-        while written < len(chunk):
-            written += os.write(file, memoryview(chunk)[written:])
-        at += written
-        if at - begun >= AHEAD:
-            begin_write_back(file, begun, at - begun)
-            begun = at
-        yield chunk

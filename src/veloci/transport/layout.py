@@ -244,7 +244,7 @@ def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> Non
 
     Raises HostError, and what `chunks` and `name` raise.
     """
-    from veloci.content.files import appear, write
+    from veloci.content.files import appear, kept
 
     aside = f"{folder}/{ASIDE}{os.getpid()}-{os.urandom(6).hex()}"
     try:
@@ -253,10 +253,8 @@ def stored(folder: str, chunks: Iterable[bytes], name: Callable[[], str]) -> Non
     except OSError as error:
         raise HostError("write", error, where=folder) from error
     try:
-        at = 0
-        for chunk in chunks:
-            write(file, chunk, at)
-            at += len(chunk)
+        for _chunk in kept(file, chunks):
+            pass
         target = f"{folder}/{name()}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         appear(file, aside, target)
