@@ -237,6 +237,52 @@ def test_signatures_and_sboms_travel_with_an_image(built, work, registry, debian
     assert veloci("artifact", "discover", f"oci:{tmp_path}/bare:v0").count("\n") == 1
 
 
+@pytest.mark.needs("skopeo")
+def test_what_cosign_puts_under_tags_travels_with_an_image(built, registry, tmp_path):
+    """Its signature is an image whose layers are no tars; what is signed may be a signature itself."""
+    kind, payload = "application/vnd.dev.cosign.simplesigning.v1+json", b'{"critical": {}}'
+    layer = {"mediaType": kind, "size": len(payload), "annotations": {"dev.cosignproject.cosign/signature": "MEUC"}}
+    config = json.dumps(
+        {"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": [digest(payload)]}}
+    )
+    about = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": len(config)}
+    document = {
+        **built.document,
+        "layers": [{**layer, "digest": digest(payload)}],
+        "config": {**about, "digest": digest(config.encode())},
+    }
+    raw = json.dumps(document).encode()
+    tags = [f"{digest(built.manifest)}.sig".replace(":", "-"), f"{digest(raw)}.att".replace(":", "-")]
+    made = Built(tmp_path / "made", built.tars)
+    for blob in (payload, config.encode()):
+        (made.path / f"blobs/sha256/{digest(blob)[7:]}").write_bytes(blob)
+    made.write(
+        [
+            (built.manifest, built.document["mediaType"], "v0"),
+            *((raw, built.document["mediaType"], tag) for tag in tags),
+        ]
+    )
+    places = [
+        f"docker://{registry}/cosigned:v0",
+        f"oci:{tmp_path}/l:v0",
+        "cosigned:v0",
+        f"docker://{registry}/cosigned-too:v0",
+    ]
+    source = f"oci:{made.path}:v0"
+    for number, place in enumerate(places):
+        words = ["copy", "-q", "--referrers"] if number % 2 else ["artifact", "copy", "-r"]
+        veloci(*words, source, place)
+        for tag in tags:
+            assert veloci("digest", f"{place.removesuffix(':v0')}:{tag}") == f"{digest(raw)}\n"
+        source = place
+    assert (
+        run("skopeo", "inspect", "--raw", "--tls-verify=false", f"{places[-1].removesuffix(':v0')}:{tags[1]}")
+        == raw.decode()
+    )
+    veloci("artifact", "copy", "-r", "--artifact-type", "x/y", source, f"oci:{tmp_path}/other:v0")
+    assert veloci("layout", "ls", tmp_path / "other").count(".sig") == 0
+
+
 def test_what_refers_to_the_images_of_an_index_travels_too(built, work, registry, tmp_path):
     there = f"docker://{registry}/platforms:v0"
     veloci("index", "create", "-q", there, f"oci:{built.path}:v0")

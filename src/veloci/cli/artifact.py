@@ -170,7 +170,7 @@ def copy(
 ) -> int:
     """Copy an artifact or image, an index with all that it lists, to another place, as it is.
 
-    -r, --referrers         and all that refers to it: signatures, SBOMs, attestations
+    -r, --referrers         and all that refers to it: signatures, SBOMs, attestations, and cosign's tags
     --artifact-type TYPE    of what refers to it, this type only
     -q, --quiet             print nothing
     """

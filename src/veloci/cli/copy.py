@@ -80,7 +80,7 @@ def copy(
     --image-parallel-copies N     so many layers at once (default: 4)
     --remove-signatures     leave the signatures of a dir: behind, which else is an error
     --preserve-digests      fail rather than change a digest
-    --referrers             also what refers to it: signatures, SBOMs, attestations
+    --referrers             also what refers to it: signatures, SBOMs, attestations, and cosign's tags
     --additional-tag TAG    another name for it at the destination; may be repeated
     --digestfile FILE       write the digest of what the destination then has to FILE
     --retry-times N         try so often again when a registry cannot be reached

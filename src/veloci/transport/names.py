@@ -57,7 +57,7 @@ class Places:
             from veloci.transport.store import StorePlace
 
             if self.find is not None:
-                return StorePlace(self.store, self.names, None, self.find(rest))
+                return StorePlace(self.store, self.names, _named(rest), self.find(rest))
             return StorePlace(self.store, self.names, Reference.parse(rest))
         if kind == "docker-daemon:":
             from veloci.transport.docker_daemon import source
@@ -115,6 +115,14 @@ class Places:
         if kind == "oci:":
             return LayoutFolder(path, name, more=more, blobs=self.blobs)
         return LayoutArchive(path, name, more=more)
+
+
+def _named(text: str) -> Reference | None:
+    """A name in the store; None for an ID that cannot be one."""
+    try:
+        return Reference.parse(text)
+    except InvalidInput:
+        return None
 
 
 def _tag(reference: Reference, text: str) -> str:

@@ -5,6 +5,8 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-
 
 from __future__ import annotations
 
+from itertools import chain
+
 from veloci.errors import InvalidInput, VelociError
 from veloci.registry.referrers import referring
 from veloci.spec import media
@@ -14,16 +16,24 @@ from veloci.transport.layout import LayoutSource
 from veloci.transport.place import Place
 from veloci.transport.registry import RegistryPlace
 from veloci.transport.store import StorePlace
+from veloci.transport.tagged import tagged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Protocol
 
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
     from veloci.transport.names import Places
     from veloci.transport.place import Chunks, Destination, Progress, Source
+
+    class Beside(Protocol):
+        """What `beside` gives."""
+
+        def __call__(self, descriptor: Descriptor, tag: str = "", /) -> Destination: ...
+
 
 DEPTH = 8  # referrers of referrers
 
@@ -80,7 +90,7 @@ class One(Place):
 def copy_referrers(
     source: Source,
     subject: Descriptor,
-    beside: Callable[[Descriptor], Destination],
+    beside: Beside,
     *,
     artifact_type: str | None = None,
     progress: Progress | None = None,
@@ -88,25 +98,27 @@ def copy_referrers(
 ) -> list[Descriptor]:
     """Copy what refers to a manifest, or to an index and what it lists, and what refers to that.
 
-    Returns the descriptors of all.
+    So what does it by a tag (`tagged`), unless one `artifact_type` is wanted. Returns the descriptors of all.
 
-    beside: the place for a manifest without a name, beside the copy. Raises what the places raise.
+    beside: the place for a manifest with a tag or none, beside the copy. Raises what the places raise.
     """
-    done: dict[Digest, Descriptor] = {}
+    done: dict[tuple[str, Digest], Descriptor] = {}
     top = {subject.digest, *_inside(source, subject, DEPTH)}
     waiting = [(digest, DEPTH) for digest in sorted(top)]
     while waiting:
         digest, depth = waiting.pop()
-        for entry in referrers(source, digest, artifact_type if digest in top else None):
-            if entry.digest in done or not depth:
+        wanted = artifact_type if digest in top else None
+        found = [("", entry) for entry in referrers(source, digest, wanted)]
+        for tag, entry in chain(found, () if wanted else tagged(source, digest)):
+            if (tag, entry.digest) in done or not depth:
                 continue
             bare = entry.replace(annotations={}, artifact_type=None)
-            with beside(bare) as destination:
+            with beside(bare, tag) as destination:
                 one = One(source, bare)
                 copy(one, destination, all=True, progress=progress, parallel=parallel, preserve=True, stay_open=True)
-            done[entry.digest] = entry
+            done[tag, entry.digest] = entry
             waiting.append((entry.digest, depth - 1))
-    return list(done.values())
+    return list({entry.digest: entry for entry in done.values()}.values())
 
 
 def _inside(source: Source, subject: Descriptor, depth: int) -> Iterator[Digest]:
@@ -118,8 +130,8 @@ def _inside(source: Source, subject: Descriptor, depth: int) -> Iterator[Digest]
         yield from _inside(source, entry, depth - 1)
 
 
-def beside(places: Places, text: str, session: object = None) -> Callable[[Descriptor], Destination]:
-    """A function that gives the place for a manifest without a name where the place `text` is.
+def beside(places: Places, text: str, session: object = None) -> Beside:
+    """A function that gives the place for a manifest with a tag, or with "" for none, where the place `text` is.
 
     Raises InvalidInput for a place that holds one image alone.
     """
@@ -129,18 +141,26 @@ def beside(places: Places, text: str, session: object = None) -> Callable[[Descr
 
     kind, rest = split(text)
     if kind == "oci:":
-        return lambda _descriptor: LayoutFolder(rest.partition(":")[0], blobs=places.blobs)
+        return lambda _descriptor, tag="": LayoutFolder(rest.partition(":")[0], tag, blobs=places.blobs)
     if kind == "veloci:":
-        return lambda _descriptor: Nameless(places.store, places.names, None)
+        return lambda _descriptor, tag="": _stored(places, rest, tag)
     if kind != "docker://":
         raise InvalidInput("holds one image, and nothing that refers to it", where=text, hint="docker://, oci:, NAME")
     reference = Reference.parse(rest)
 
-    def at(descriptor: Descriptor) -> Destination:
-        whole = reference.replace(tag=None, digest=descriptor.digest)
+    def at(descriptor: Descriptor, tag: str = "") -> Destination:
+        whole = reference.replace(tag=tag or None, digest=None if tag else descriptor.digest)
         return RegistryPlace(whole, session)  # type: ignore[arg-type]
 
     return at
+
+
+def _stored(places: Places, name: str, tag: str) -> StorePlace:
+    from veloci.spec.reference import Reference
+
+    if not tag:
+        return Nameless(places.store, places.names, None)
+    return StorePlace(places.store, places.names, Reference.parse(name).replace(tag=tag, digest=None))
 
 
 class Nameless(StorePlace):
