@@ -41,17 +41,17 @@ VELOCI = str(Path(sys.executable).parent / "veloci")
 
 
 def timed(command):
-    """How long `command` takes, in seconds, and the most memory it had, in MB.
+    """How long `command` takes, and the processor time of it and its children, in seconds; its most memory, in MB.
 
-    time(1) tells the memory: of a child of ours the kernel would count what we had before it was another program.
+    time(1) tells them: of a child of ours the kernel would count the memory we had before it was another program.
     """
     with tempfile.NamedTemporaryFile("r") as told:
-        words = ["time", "-f", "%e %M", "-o", told.name, *map(str, command)]
+        words = ["time", "-f", "%e %U %S %M", "-o", told.name, *map(str, command)]
         done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(map(str, command))}: {done.stderr.decode()}")
-        seconds, memory = told.read().split()
-    return float(seconds), int(memory) / 1000
+        seconds, user, system, memory = map(float, told.read().split())
+    return seconds, user + system, memory / 1000
 
 
 class Compressor:
@@ -160,13 +160,16 @@ class Bench:
                 taken[tool].append(timed(command()))
                 for path in self.work.glob("n*"):
                     shutil.rmtree(path, ignore_errors=True)
-        seconds = {tool: statistics.median(time for time, _ in each) for tool, each in taken.items()}
-        memory = {tool: max(peak for _, peak in each) for tool, each in taken.items()}
-        ours, *others = commands
-        beside = "".join(
-            f"   {tool} {seconds[tool]:6.2f} s, ratio {seconds[ours] / seconds[tool]:.2f}" for tool in others
+        passed, busy = (
+            {tool: statistics.median(each[column] for each in rounds) for tool, rounds in taken.items()}
+            for column in (0, 1)
         )
-        print(f"  {name:34} veloci {seconds[ours]:6.2f} s {memory[ours]:4.0f} MB{beside}", flush=True)
+        memory = {tool: max(each[2] for each in rounds) for tool, rounds in taken.items()}
+        ours = next(iter(commands))
+        print(f"  {name}", flush=True)
+        for tool in commands:
+            ratios = f"ratio {passed[ours] / passed[tool]:.2f}, {busy[ours] / busy[tool]:.2f}" if tool != ours else ""
+            print(f"    {tool:14} {passed[tool]:6.2f} s, busy {busy[tool]:6.2f} s, {memory[tool]:4.0f} MB   {ratios}")
 
     def unpack(self):
         """A layout to a root file system."""
@@ -198,7 +201,7 @@ class Bench:
         )
 
     def across(self, one, two):
-        """Registry to registry, where the destination lacks one blob: a large one, or one of many that are small."""
+        """Registry to registry, where the destination lacks one blob: a large one, a small one, or one of many."""
         places = {}
 
         def there(tool, less):
@@ -209,7 +212,11 @@ class Bench:
             subprocess.run([VELOCI, "copy", "-q", f"oci:{less.path}:v0", places[tool]], check=True)
 
         skopeo = ["skopeo", "copy", "-q", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"]
-        rows = {"a layer": ("image", self.less), "one of 40 layers": ("many", self.fewer)}
+        rows = {
+            "a large layer": ("image", self.less),
+            "a small layer": ("more", self.image),
+            "one of 40 layers": ("many", self.fewer),
+        }
         for missing, (image, less) in rows.items():
             words = {"veloci": [VELOCI, "copy", "-q", "--all"], "skopeo": skopeo}
             self.compared(

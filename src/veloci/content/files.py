@@ -6,8 +6,6 @@ import os
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 
-from veloci.kernel.files import begin_write_back
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -70,6 +68,8 @@ def kept(file: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
         write(file, chunk, at)
         at += len(chunk)
         if at - begun >= AHEAD:
+            from veloci.kernel.files import begin_write_back
+
             begin_write_back(file, begun, at - begun)
             begun = at
         yield chunk
