@@ -69,13 +69,7 @@ def words(body: bytes, reason: str) -> str:
 
 def failure(status: int, body: bytes, headers: Mapping[str, str], *, where: str, host: str) -> VelociError:
     """The error that an answer with `status` stands for. where: what was asked for."""
-    from http import HTTPStatus
-
-    try:
-        reason = HTTPStatus(status).phrase.lower()
-    except ValueError:
-        reason = "no reason given"
-    said = words(body, reason)
+    said = words(body, "") or _reason(status)
     if status in (401, 403):
         return Denied(f"{host} denied it: {said}", where=where, hint=f"veloci login {host}")
     if status == 404:
@@ -89,6 +83,18 @@ def failure(status: int, body: bytes, headers: Mapping[str, str], *, where: str,
     damaged = any(code == "DIGEST_INVALID" for code, _ in errors(body))
     hint = "the copy here is damaged; fetch it again" if damaged else ""
     return InvalidInput(f"{host} answered {status}: {said}", where=where, hint=hint)
+
+
+def _reason(status: int) -> str:
+    """What a status means, by itself."""
+    if status == 404:  # which is no error at all where something is looked for
+        return "not found"
+    from http import HTTPStatus
+
+    try:
+        return HTTPStatus(status).phrase.lower()
+    except ValueError:
+        return "no reason given"
 
 
 def retry_after(value: str | None) -> float | None:

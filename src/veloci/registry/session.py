@@ -335,6 +335,8 @@ class Session:
 
     def _guards(self, url: str, origin: str) -> bool:
         """Whether `url` is elsewhere than the registry at `origin`, and that one is no inner host itself."""
+        if not origin or same_origin(url, origin):
+            return False
         target, registry = urls.split(url).hostname, urls.split(origin).hostname
         if not registry or target == registry:
             return False
