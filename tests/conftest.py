@@ -38,6 +38,7 @@ FEATURES = {
     "namespaces": lambda: subprocess.run(["unshare", "-mpf", "true"], check=False, capture_output=True).returncode == 0,
     "overlay": lambda: "overlay" in Path("/proc/filesystems").read_text(),
     "erofs": lambda: "erofs" in Path("/proc/filesystems").read_text() and _linux() >= (6, 4),
+    "cni": lambda: Path("/usr/lib/cni/bridge").exists(),  # where Debian has the plugins
     "checkpoints": _checkpoints,
 }
 

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -229,6 +230,54 @@ class Dockerd:
         for mount in reversed([m for m in mounts if m.startswith(str(self.root))]):
             subprocess.run(["umount", mount], check=False)
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+class Containerd:
+    """A containerd with its own roots, for the length of a block: gives the words that begin a command of ctr.
+
+    config: more of its configuration file. `socket`: where it answers.
+    """
+
+    def __init__(self, root, config):
+        self.root, self.config = Path(root), config
+
+    def __enter__(self):
+        self.short = Path(tempfile.mkdtemp(prefix="vctr"))  # a socket's name may not be long
+        self.socket = self.short / "sock"
+        (self.root / "config.toml").write_text(
+            f'version = 2\nroot = "{self.root}/data"\nstate = "{self.short}/state"\n{self.config}'
+            f'[grpc]\naddress = "{self.socket}"\n[ttrpc]\naddress = "{self.short}/ttrpc"\n'
+        )
+        self.start()
+        return ["ctr", "--address", str(self.socket)]
+
+    def start(self):
+        """Start it, again; containers live on meanwhile."""
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["containerd", "--config", self.root / "config.toml"], stdout=log, stderr=log
+            )
+        for _ in range(100):
+            if run("ctr", "--address", self.socket, "version", check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        self.__exit__()
+        raise AssertionError((self.root / "log").read_text()[-2000:])
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+    def __exit__(self, *_):
+        self.stop()
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([m for m in mounts if m.startswith((str(self.root), str(self.short)))]):
+            subprocess.run(["umount", mount], check=False)
+        shutil.rmtree(self.short, ignore_errors=True)
 
 
 @contextlib.contextmanager

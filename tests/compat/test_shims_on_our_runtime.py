@@ -2,16 +2,13 @@
 
 import os
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from peers import Built, Dockerd, busybox, run, tar
+from peers import Built, Containerd, Dockerd, busybox, run, tar
 
 pytestmark = pytest.mark.needs("root", "overlay", "busybox", "containerd", "ctr", "docker", "dockerd")
 OWN = str(Path(sys.executable).parent / "veloci-runtime")
@@ -202,34 +199,28 @@ def test_docker_builds_with_it(docker, tmp_path, kit):
 
 @pytest.fixture(scope="module")
 def ctr(tmp_path_factory, archive):
-    """ctr of a containerd with its own roots; its socket's name may not be long."""
-    root, short = tmp_path_factory.mktemp("containerd"), Path(tempfile.mkdtemp(prefix="vctr"))
-    (root / "config.toml").write_text(
-        f'version = 2\nroot = "{root}/data"\nstate = "{short}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-        f'[grpc]\naddress = "{short}/sock"\n[ttrpc]\naddress = "{short}/ttrpc"\n'
-    )
-    with (root / "log").open("wb") as log:
-        daemon = subprocess.Popen(["containerd", "--config", root / "config.toml"], stdout=log, stderr=log)
-    base = ["ctr", "--address", f"{short}/sock"]
-    try:
-        for _ in range(100):
-            if run(*base, "version", check=False).returncode == 0:
-                break
-            time.sleep(0.1)
+    """ctr of a containerd with its own roots."""
+    with Containerd(
+        tmp_path_factory.mktemp("containerd"),
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n',
+    ) as base:
         run(*base, "image", "import", archive)
+        own = (
+            "--runc-binary",
+            OWN,
+            "--runc-root",
+            f"{Path(base[-1]).parent}/runtime",
+            "--cgroup",
+            f"/vctr-{os.getpid()}",
+        )
 
         def ctr(*words, check=False, **options):
             if words[0] == "run":
-                own = ("--runc-binary", OWN, "--runc-root", f"{short}/runtime", "--cgroup", f"/vctr-{os.getpid()}")
                 words = ("run", "--runtime", "io.containerd.runc.v2", *own, *words[1:])
             return run(*base, *words, check=check, **options)
 
         ctr.base = base
         yield ctr
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(30)
-        shutil.rmtree(short)
 
 
 IMAGE = "docker.io/library/shell:v0"
