@@ -350,6 +350,10 @@ def test_three_hundred_layers_are_one_mount(snapshots):
         tar = layer((f"f{number}", b"x"), ("top", b"%d" % number))
         top = snapshots.apply(top, of(tar), [tar])
     snapshots.prepare("deep", top)
+    if snapshots.driver == "overlay" and tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8):
+        with pytest.raises(Unsupported, match="this kernel cannot mount 300 layers"):
+            snapshots.mount("deep")
+        return
     with inside(snapshots.mount("deep")) as root:
         assert len(os.listdir(root)) == 301
         assert (root / "top").read_bytes() == b"299"

@@ -19,6 +19,8 @@ from veloci.errors import Conflict, Denied, HostError, InvalidInput, Unsupported
 from veloci.network.addresses import parse_address
 from veloci.spec.document import Document
 
+_FEW = 256  # published ports, which fit among the 1,024 descriptors that a process may have as a rule
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,11 +165,23 @@ def _refusal(port: Port, error: OSError) -> Exception:
 def reserve_all(ports: Sequence[Port], held: list[socket]) -> list[Port]:
     """Reserve `ports`; the sockets go to `held`, those of the first ones also when a later one fails."""
     found = []
+    if len(ports) > _FEW:
+        _make_room(len(ports))
     for port in ports:
         actual, taken = reserve(port)
         held.append(taken)
         found.append(actual)
     return found
+
+
+def _make_room(more: int) -> None:
+    """Let this process have `more` descriptors than it may now, as far as its hard limit goes: one keeps each port."""
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
+
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    if soft != RLIM_INFINITY:
+        wanted = soft + more
+        setrlimit(RLIMIT_NOFILE, (wanted if hard == RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def close(sockets: list[socket]) -> None:

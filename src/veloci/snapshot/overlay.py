@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from errno import E2BIG, EINVAL
+from struct import pack, unpack
 
 from veloci.errors import HostError, Unsupported
 from veloci.kernel import mount
@@ -145,13 +146,12 @@ def classic(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
     A child mounts in a mount namespace that only it has, and sends a detached copy back.
     """
     import _socket
-    from array import array
 
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     child = os.fork()
     if not child:  # no other thread of ours runs here: nothing but system calls until the exit
         try:
-            tree = array("i", [_alone(lowers, upper, work)])
+            tree = pack("i", _alone(lowers, upper, work))
             theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, tree)])
         except OSError as error:
             theirs.send(str(error.errno).encode())
@@ -164,7 +164,7 @@ def classic(lowers: Sequence[str], upper: str = "", work: str = "") -> int:
         ours.close()
         os.waitpid(child, 0)
     if ancillary:
-        return array("i", ancillary[0][2][:4])[0]
+        return int(unpack("i", ancillary[0][2][:4])[0])
     number = int(message or EINVAL)
     if number == E2BIG:
         raise Unsupported(f"this kernel cannot mount {len(lowers)} layers", hint="Linux 6.8 or later can")
