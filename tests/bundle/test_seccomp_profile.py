@@ -2,6 +2,7 @@
 
 import pytest
 
+from veloci.bundle.seccomp import profile as default
 from veloci.bundle.seccomp_profile import translated
 from veloci.errors import InvalidInput
 
@@ -69,3 +70,12 @@ def test_a_wrong_profile_is_refused(profile, message):
     with pytest.raises(InvalidInput) as failure:
         translated(profile, ())
     assert str(failure.value) == f"--security-opt seccomp: {message}"
+
+
+@pytest.mark.parametrize("call", ["pidfd_getfd", "process_madvise", "kcmp"])
+def test_what_reaches_into_other_processes_needs_the_capability_as_with_docker(call):
+    def allowed(*capabilities):
+        return {name for rule in default(capabilities)["syscalls"] for name in rule["names"]}
+
+    assert call not in allowed("CAP_CHOWN", "CAP_SYS_ADMIN")
+    assert call in allowed("CAP_SYS_PTRACE")

@@ -120,9 +120,9 @@ def test_the_user_is_root_in_there_and_nobody_outside(either):
 
 def test_the_hosts_groups_are_shown_read_only(ours):
     """CVE-2023-25809: a user may have groups of its own there, which the host's /sys brings along."""
-    done = ours.run("sh", "-c", "busybox mkdir /sys/fs/cgroup/unified/x || busybox mkdir /sys/fs/cgroup/x")
-    refused = [line.rpartition(": ")[2] for line in done.stderr.splitlines()]
-    assert refused == ["Read-only file system"] * 2
+    done = ours.run("sh", "-c", "for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do busybox mkdir $d/x; done")
+    refused = {line.rpartition(": ")[2] for line in done.stderr.splitlines()}
+    assert refused == {"Read-only file system"}
 
 
 def test_it_warns_of_nothing_that_it_gives(ours):
