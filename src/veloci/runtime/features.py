@@ -20,7 +20,8 @@ def features() -> dict[str, Any]:
         "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"]),
-        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],  # programs for CRIU to run; systemd's
+        # A file that can name programs for CRIU to run; any property of a unit of systemd's.
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
         "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
         "linux": {
             "namespaces": sorted(CLONE),
