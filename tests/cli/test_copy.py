@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,57 @@ def test_a_copy_is_tried_again_as_often_as_asked(roots, built, tmp_path):
 def test_what_a_flag_cannot_be_is_said(roots, built, words, message):
     done = veloci("copy", *words, f"oci:{built.path}:v0", "x:v0", check=False)
     assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n".replace("PATH", str(built.path)))
+
+
+@pytest.mark.needs("skopeo")
+def test_docker_has_no_zstd_in_its_own_family(roots, built, tmp_path):
+    """Refused before anything is copied, as by skopeo in the end; where no family is asked for, it becomes OCI's."""
+    veloci("copy", "-q", "--compress", "zstd", f"oci:{built.path}:v0", f"oci:{tmp_path}/z:v0")
+    words = ["--format", "v2s2", f"oci:{tmp_path}/z:v0", f"dir:{tmp_path}/d"]
+    assert run("skopeo", "copy", *words, check=False).returncode == 1
+    shutil.rmtree(tmp_path / "d", ignore_errors=True)
+    done = veloci("copy", *words, check=False)
+    message = f"dir:{tmp_path}/d: Docker's format holds no layer of type {media.LAYER_ZSTD}"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"veloci: {message}\n  try: --compress gzip, or --format oci\n"
+    assert not (tmp_path / "d").exists()
+    veloci("copy", "-q", "--compress", "gzip", *words)
+    veloci("copy", "-q", "--compress", "zstd", f"dir:{tmp_path}/d", f"dir:{tmp_path}/e")
+    seen = json.loads((tmp_path / "e/manifest.json").read_bytes())
+    assert (seen["mediaType"], seen["layers"][0]["mediaType"]) == (media.MANIFEST, media.LAYER_ZSTD)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (f"{media.LAYER_GZIP}+encrypted", "it is encrypted"),
+        ("application/vnd.example.layer", "its type is application/vnd.example.layer"),
+    ],
+)
+def test_what_is_no_layer_is_copied_but_not_unpacked(roots, built, tmp_path, kind, why):
+    for layer in built.document["layers"]:
+        layer["mediaType"] = kind
+    built.manifest = json.dumps(built.document).encode()
+    built.write([(built.manifest, built.document["mediaType"], "v0")])
+    place, message = f"oci:{built.path}:v0", f"the layer {digest(built.layers[0])} cannot be unpacked: {why}"
+    veloci("copy", "-q", place, "odd:v0")
+    veloci("copy", "-q", "odd:v0", f"oci:{tmp_path}/back:v0")
+    assert manifest(tmp_path / "back") == json.loads(built.manifest)
+    assert veloci("image", "validate", place).endswith(": valid\n")
+    for words in (["unpack", place, tmp_path / "b"], ["create", "odd:v0", "true"], ["image", "files", place]):
+        done = veloci(*words, check=False)
+        assert (done.returncode != 0, done.stderr) == (True, f"veloci: {message}\n")
+    assert not (tmp_path / "b").exists()
+
+
+def test_dockers_schema_1_is_refused(roots, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/manifest.json").write_text('{"schemaVersion": 1, "name": "a", "fsLayers": [], "history": []}')
+    done = veloci("copy", f"dir:{tmp_path}/d", f"oci:{tmp_path}/o:v0", check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "veloci: manifest.json: it is in Docker's schema 1, which ended in 2017\n  try: push it again\n",
+    )
 
 
 def test_signatures_are_lost_only_when_asked(roots, built, tmp_path):

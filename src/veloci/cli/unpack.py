@@ -99,7 +99,9 @@ def _unpack(
 def _blob(source: Source, layer: Descriptor) -> Iterator[Iterator[bytes]]:
     """A layer as it is stored, checked against its digest: damaged bytes are told from a malformed layer."""
     from veloci.layer.stream import Verified
+    from veloci.spec import media
 
+    media.check_layer(layer.media_type, layer.digest)
     with source.blob(layer) as chunks, Verified(chunks, layer.digest, layer.size) as checked:
         yield checked
 

@@ -13,6 +13,7 @@ from veloci.layer.tree import remove_tree
 from veloci.snapshot.forms import Archive, Directory
 from veloci.snapshot.snapshots import Lock, made
 from veloci.spec import digest as digests
+from veloci.spec import media
 
 FEW = 8  # layers that are brought to the disk file by file, not with all else that the filesystem holds
 
@@ -178,6 +179,7 @@ class Unpacking:
             for at, (descriptor, diff_id) in enumerate(layers):
                 if snapshots.has(self._chain[at]):
                     continue
+                media.check_layer(descriptor.media_type, descriptor.digest)
                 claim = Claim(snapshots, self._chain[at], self._chain[at - 1] if at else "")
                 self._stack.callback(claim.close)
                 if not claim.whole:

@@ -45,6 +45,7 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_LAYER_TAR = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+DOCKER_FOREIGN_TAR = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_LIST)
@@ -59,6 +60,7 @@ PAIRS = (
     (DOCKER_LAYER_TAR, LAYER),
     (DOCKER_LAYER_ZSTD, LAYER_ZSTD),
     (DOCKER_FOREIGN, LAYER_FOREIGN_GZIP),
+    (DOCKER_FOREIGN_TAR, LAYER_FOREIGN),
 )
 
 
@@ -81,8 +83,18 @@ def is_index(media_type: str) -> bool:
 
 
 def is_layer(media_type: str) -> bool:
-    """Whether a blob of this type is a file system layer."""
-    return media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
+    """Whether a blob of this type is a file system layer, and not an encrypted one."""
+    known = media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."))
+    return known and not media_type.endswith("+encrypted")
+
+
+def check_layer(media_type: str, digest: str) -> None:
+    """Raise Unsupported for what cannot be unpacked, whatever its bytes look like."""
+    if not is_layer(media_type):
+        from veloci.errors import Unsupported
+
+        why = "it is encrypted" if media_type.endswith("+encrypted") else f"its type is {media_type}"
+        raise Unsupported(f"the layer {digest} cannot be unpacked: {why}")
 
 
 def compression(media_type: str) -> str:
@@ -100,6 +112,14 @@ def packed(media_type: str, kind: str) -> str:
         {"": DOCKER_LAYER_TAR, "gzip": DOCKER_LAYER, "zstd": DOCKER_LAYER_ZSTD},
     )
     return next((types[kind] for types in family if media_type in types.values()), media_type)
+
+
+def docker_holds(media_type: str) -> bool:
+    """Whether a manifest of Docker's version 2 schema 2 may list a layer of this type, or the same in OCI's words.
+
+    Docker reads no zstd there, and its family knows no layers but its own.
+    """
+    return converted(media_type, "docker") in (DOCKER_LAYER, DOCKER_LAYER_TAR, DOCKER_FOREIGN, DOCKER_FOREIGN_TAR)
 
 
 def converted(media_type: str, to: str) -> str:

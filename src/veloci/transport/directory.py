@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from veloci.errors import NotFound
+from veloci.errors import NotFound, Unsupported
 from veloci.layer.stream import Hashed, Verified
 from veloci.spec import digest as digests
 from veloci.spec.document import loads
@@ -96,4 +96,8 @@ def _media_type(raw: bytes) -> str:
         found = str(document.get("mediaType") or "")
     except (ValueError, AttributeError):
         return media.MANIFEST  # whoever decodes it says what is wrong
+    if document.get("schemaVersion") == 1 and "fsLayers" in document:
+        raise Unsupported(
+            "it is in Docker's schema 1, which ended in 2017", where="manifest.json", hint="push it again"
+        )
     return found or (media.INDEX if "manifests" in document else media.MANIFEST)

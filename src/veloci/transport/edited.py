@@ -108,6 +108,7 @@ def layer_tar(source: Source, layer: Descriptor, diff_id: Digest) -> Chunks:
 def _checked(source: Source, layer: Descriptor, diff_id: Digest) -> Generator[Iterator[bytes]]:
     from veloci.layer.stream import Verified, decompressed
 
+    media.check_layer(layer.media_type, layer.digest)
     if layer.urls and layer.media_type not in (media.LAYER, media.LAYER_GZIP, media.LAYER_ZSTD):
         raise NotFound(f"the layer {layer.digest} is kept elsewhere", where=source.name)
     with (

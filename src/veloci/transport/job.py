@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
     from veloci.transport.place import Destination, Opened, Progress, Source
 
-FOREIGN = (media.DOCKER_FOREIGN, media.LAYER_FOREIGN, media.LAYER_FOREIGN_GZIP)
+FOREIGN = (media.DOCKER_FOREIGN, media.DOCKER_FOREIGN_TAR, media.LAYER_FOREIGN, media.LAYER_FOREIGN_GZIP)
 
 
 class Job:
@@ -72,7 +72,10 @@ class Job:
             raise InvalidInput(f"its config has more than {CONFIG} bytes", where=self.source.name)
         to = self._family(descriptor)
         layers = list({layer.digest: layer for layer in manifest.layers}.values())
-        if any(self._kind(layer) is not None for layer in layers):
+        anew = any(self._kind(layer) is not None for layer in layers)
+        if to == "docker" and self.destination.exact and (anew or to != family(descriptor.media_type)):
+            self._held(layers)
+        if anew:
             if self.preserve:
                 self._refuse("its layers would be compressed otherwise")
             self._learn(manifest)
@@ -158,9 +161,24 @@ class Job:
         if not self.destination.has(config):
             self.destination.put(config, lambda start: self.source.blob(config, start), self.source.origins(config))
 
+    def _held(self, layers: Iterable[Descriptor]) -> None:
+        """Refuse layers that Docker's family cannot hold, before any is copied."""
+        for layer in layers:
+            kind = self._kind(layer)
+            media_type = layer.media_type if kind is None else media.packed(layer.media_type, kind)
+            if not media.docker_holds(media_type):
+                zstd = media.compression(media_type) == "zstd"
+                raise InvalidInput(
+                    f"Docker's format holds no layer of type {media_type}",
+                    where=self.destination.name,
+                    hint="--compress gzip, or --format oci" if zstd else "--format oci",
+                )
+
     def _family(self, descriptor: Descriptor) -> str:
         own = family(descriptor.media_type)
         to = self.format or (own if own in self.destination.formats else self.destination.formats[0])
+        if self.compress and self.compress[0] == "zstd" and not self.format and "oci" in self.destination.formats:
+            to = "oci"  # as skopeo: Docker reads no zstd in its own family
         if self.preserve and to != own:
             self._refuse(f"its documents would be {'Docker' if to == 'docker' else 'OCI'}'s")
         return to

@@ -93,7 +93,7 @@ def _image(source: Source, descriptor: Descriptor, raw: bytes, layers: bool) -> 
         for number, layer in enumerate(manifest.layers):
             if layer.urls:
                 continue  # kept elsewhere
-            yield from _blob(source, layer, diff_ids[number] if diff_ids else None)
+            yield from _blob(source, layer, diff_ids[number] if diff_ids and media.is_layer(layer.media_type) else None)
 
 
 def _config(config: ImageConfig) -> Iterator[str]:
