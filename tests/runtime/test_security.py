@@ -115,6 +115,28 @@ def test_no_descriptor_of_the_host_is_a_working_directory(runtime):
         assert (done.returncode, done.stdout) == (255, ""), number
 
 
+def test_no_descriptor_of_the_callers_is_a_working_directory(runtime):
+    """CVE-2024-21626: the caller itself has left a directory of the host's open."""
+    runtime.detached("sleep", "100")
+    leaked = os.open("/etc", os.O_PATH)
+    os.set_inheritable(leaked, True)
+    try:
+        words = "exec", "--cwd", f"/proc/self/fd/{leaked}", runtime.id, "ls"
+        done = subprocess.run(
+            [runtime.program, "--root", str(runtime.root), *words],
+            pass_fds=[leaked],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        os.close(leaked)
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "process: $.cwd: " in done.stderr
+
+
 def test_descriptors_of_the_caller_are_closed(runtime, tmp_path):
     (tmp_path / "secret").write_text("secret")
     runtime.configure("sh", "-c", "ls /proc/self/fd")
@@ -192,6 +214,23 @@ def test_a_false_null_device_hides_and_exposes_nothing(runtime, outside, kind):
     done = runtime.run("cat", "/secret", change=change)
     assert (done.returncode, done.stdout) == (1, "")
     assert "/dev/null is another file already" in done.stderr
+
+
+def test_a_false_null_device_in_a_dev_that_is_bound_hides_as_the_hosts(runtime, tmp_path):
+    """CVE-2025-31133, where no step of ours has looked at what is in /dev."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/null").write_text("of the image\n")
+    (runtime.bundle / "rootfs/secret").write_text("secret")
+
+    def change(config):
+        config["mounts"] = [mount for mount in config["mounts"] if not mount["destination"].startswith("/dev")]
+        config["mounts"].append(
+            {"destination": "/dev", "type": "bind", "source": str(tmp_path / "dev"), "options": ["bind"]}
+        )
+        config["linux"]["maskedPaths"] = ["/secret"]
+
+    done = runtime.run("sh", "-c", "stat -c %F /secret; cat /secret", change=change)
+    assert done.stdout == "character special file\n", done.stderr
 
 
 def test_a_hidden_file_is_the_hosts_null_device(runtime):
