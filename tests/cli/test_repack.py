@@ -219,6 +219,14 @@ def test_umoci_repacks_our_bundle_and_we_theirs(rich, tmp_path):
     assert {key for key in found if key not in fresh} == set()
 
 
+def test_umoci_finds_no_difference_from_our_manifest(rich, tmp_path):
+    """It reads the manifest with gomtree's library, go-mtree, and compares the files with it."""
+    veloci("unpack", f"oci:{rich.path}:v0", tmp_path / "bundle")
+    run("umoci", "repack", "--image", f"{rich.path}:same", tmp_path / "bundle")
+    before, after = (json.loads(veloci("stat", "--json", f"oci:{rich.path}:{name}")) for name in ("v0", "same"))
+    assert json.dumps(after).count("layer.v1.tar") == json.dumps(before).count("layer.v1.tar") > 0
+
+
 def test_nothing_changed_is_no_layer(rich, tmp_path):
     veloci("unpack", f"oci:{rich.path}:v0", tmp_path / "bundle")
     out = veloci("repack", tmp_path / "bundle", f"oci:{tmp_path}/other:v0")
