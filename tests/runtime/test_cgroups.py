@@ -209,7 +209,7 @@ def test_an_exec_can_go_to_a_group_below(runtime):
     [
         ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "$.linux.resources.rdma.mlx5_1: cannot set rdma.max: the cgroup controller rdma is not mounted"),
         ({"network": {"classID": 1}}, "$.linux.resources.network.classID: cannot set net_cls.classid: the cgroup controller net_cls is not mounted"),
-        ({"unified": {"memory.high": "1"}}, "$.linux.resources.unified: cannot use unified on cgroup v1"),
+        ({"unified": {"memory.high": "1"}}, "$.linux.resources.unified: invalid configuration: cannot use unified on cgroup v1"),
         ({"blockIO": {"leafWeight": 30}}, "$.linux.resources.blockIO.leafWeight: set blkio.leaf_weight to 30: No such file or directory"),
         ({"cpu": {"cpus": "7000"}}, "$.linux.resources.cpu.cpus: set cpuset.cpus to 7000: Numerical result out of range"),
         ({"memory": {"useHierarchy": False}}, "$.linux.resources.memory.useHierarchy: set memory.use_hierarchy to 0: Invalid argument"),

@@ -117,6 +117,17 @@ def test_flags_are_taken(runtime, flag):
     assert "Seccomp:\t2\n" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("flags", "bits"),
+    [({}, 4), ({"flags": []}, 0), ({"flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]}, 2)],
+    ids=["none given", "empty", "some"],
+)
+def test_the_debug_log_has_the_filters_flags_as_runcs(runtime, flags, bits):
+    runtime.configure("true", change=profile(rule(MKDIR, "SCMP_ACT_ERRNO"), **flags))
+    done = runtime("--debug", "run", "--bundle", str(runtime.bundle), runtime.id)
+    assert f'msg="seccomp filter flags: {bits}"' in done.stderr
+
+
 class Listener:
     """Answers for a filter: every call that is asked about fails with EDOM."""
 

@@ -116,3 +116,30 @@ def test_a_container_that_has_ended_cannot_be_updated(runtime):
     while runtime.state()["status"] != "stopped":
         pass
     assert runtime("update", "--pids-limit", "9", runtime.id).stderr == "veloci-runtime: container not running\n"
+
+
+def test_a_realtime_period_shorter_than_the_runtime_there_is_comes_after_the_new_runtime():
+    from veloci.runtime.cgroup import v1
+    from veloci.spec.runtime import Resources
+
+    group = CGROUP / "cpu" / f"{GROUP}-rt"
+    if not (CGROUP / "cpu/cpu.rt_period_us").exists():
+        pytest.skip("this kernel has no realtime groups")
+    group.mkdir()
+    try:
+        for period, share in ((900_000, 60_000), (10_000, 3_000), (100_000, 2_000)):
+            cpu = {"realtimePeriod": period, "realtimeRuntime": share}
+            v1.apply({"cpu": str(group)}, Resources.convert({"cpu": cpu}), devices=False)
+            said = [int((group / f"cpu.rt_{name}_us").read_text()) for name in ("period", "runtime")]
+            assert said == [period, share]
+    finally:
+        group.rmdir()
+
+
+def test_access_letters_that_are_not_known_are_left_out_and_told(tmp_path, runtime):
+    log = tmp_path / "log"
+    rules = [{"allow": False, "access": "rwm"}, {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "rwa"}]
+    runtime.configure("true", change=lambda c: c["linux"]["resources"].update(devices=rules))
+    done = runtime("--log", str(log), "run", "--bundle", str(runtime.bundle), runtime.id)
+    assert done.returncode == 0, done.stderr
+    assert "devices[1].access: ignoring what is none of r, w, m in 'rwa'" in log.read_text()

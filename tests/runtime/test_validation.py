@@ -207,6 +207,8 @@ CASES = [
     (lambda c: c["linux"].update(maskedPaths=["x"]), "$.linux.maskedPaths[0]: 'x' is not an absolute path"),
     (lambda c: c["linux"]["personality"].update(domain="X"), "$.linux.personality.domain: expected one of LINUX, LINUX32, got 'X'"),
     (lambda c: c["linux"]["memoryPolicy"].update(mode="X"), "$.linux.memoryPolicy.mode: invalid memory policy mode: expected one of MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE, got 'X'"),
+    (lambda c: c["linux"]["memoryPolicy"].update(mode="MPOL_DEFAULT", nodes="0-7", flags=[]), "$.linux.memoryPolicy.nodes: memory policy mode requires 0 nodes but got 8"),
+    (lambda c: c["linux"]["memoryPolicy"].update(nodes=""), "$.linux.memoryPolicy.nodes: memory policy mode requires at least one node but got 0"),
     (lambda c: c["linux"]["memoryPolicy"].update(nodes="x"), "$.linux.memoryPolicy.nodes: invalid memory policy nodes: 'x' is not a list of memory nodes"),
     (lambda c: c["linux"].update(timeOffsets={"x": {}}), "$.linux.timeOffsets: there is no clock 'x'"),
     (lambda c: c["linux"]["namespaces"][5].update(path="/proc/self/ns/time"), "$.linux.timeOffsets: the time namespace is another's, which has its own"),

@@ -90,6 +90,10 @@ class Container:
         assert config.process is not None
         mapped = any(namespace.type == "user" for namespace in config.linux.namespaces)
         self.warnings = ungranted(config.process, mapped=mapped)
+        if config.linux.resources and config.linux.resources.devices:
+            from veloci.runtime.cgroup import devices
+
+            self.warnings += devices.ignored(config.linux.resources)
         self.group.check()  # before there is anything to undo: it must not reach what is not ours
         directory.create()
         try:

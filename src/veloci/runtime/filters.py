@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 _AT = "config.json: $.linux.seccomp"
 _NOTIFY = "SCMP_ACT_NOTIFY"
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+_DEFAULT = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)  # nothing is to be slower because it has a filter
 _FORM = 2  # of the BPF we make; a change makes what is kept void
 
 
 def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
     """The filter and its SECCOMP_FILTER_FLAG_* bits. Raises InvalidInput, Unsupported, HostError."""
-    flags = _flags(profile)
+    bits = flags(profile)
     key = dumps({"form": _FORM, "machine": MACHINE, "profile": profile.plain()})
     kept = f"{root}/.seccomp/{of(key).partition(':')[2]}.bpf"
     try:
         with open(kept, "rb") as file:
             bpf = file.read()
         if bpf and len(bpf) % 8 == 0:
-            return bpf, flags
+            return bpf, bits
     except FileNotFoundError:
         pass
     bpf = _compile(profile)
@@ -43,7 +44,7 @@ def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
     with open(temporary, "wb") as file:
         file.write(bpf)
     posix.rename(temporary, kept)
-    return bpf, flags
+    return bpf, bits
 
 
 def listens(profile: Seccomp | None) -> bool:
@@ -66,11 +67,15 @@ def listens(profile: Seccomp | None) -> bool:
     return found
 
 
-def _flags(profile: Seccomp) -> int:
+def flags(profile: Seccomp) -> int:
+    """The SECCOMP_FILTER_FLAG_* bits that the filter is loaded with; SPEC_ALLOW, as runC, where none are given.
+
+    Raises InvalidInput, Unsupported.
+    """
     from veloci.kernel.seccomp import FLAGS, NEW_LISTENER
 
     bits = 0
-    for index, name in enumerate(profile.flags):
+    for index, name in enumerate(_DEFAULT if profile.flags is None else profile.flags):
         if name not in FLAGS:
             raise Unsupported(f"{name!r} is not supported", where=f"{_AT}.flags[{index}]")
         bits |= FLAGS[name]

@@ -144,6 +144,13 @@ def memory_policy(policy: MemoryPolicy) -> Step:
         nodes = processors(policy.nodes, f"config.json: {at}.nodes", "memory nodes") if policy.nodes else set()
     except InvalidInput as error:
         raise InvalidInput(f"invalid memory policy nodes: {error.args[0]}", where=error.where) from None
+    name = policy.mode.removeprefix("MPOL_")
+    if name in ("DEFAULT", "LOCAL") and nodes:
+        raise InvalidInput(
+            f"memory policy mode requires 0 nodes but got {len(nodes)}", where=f"config.json: {at}.nodes"
+        )
+    if name not in ("DEFAULT", "LOCAL", "PREFERRED") and not nodes:
+        raise InvalidInput("memory policy mode requires at least one node but got 0", where=f"config.json: {at}.nodes")
     return "memory_policy", at, {"mode": mode, "nodes": sum(1 << node for node in nodes)}
 
 

@@ -69,6 +69,10 @@ def _create(
     )
     for message in container.warnings:
         warn(message)
+    if chosen("debug") and (seccomp := container.config().linux.seccomp):
+        from veloci.runtime.filters import flags
+
+        debug(f"seccomp filter flags: {flags(seccomp)}")
     debug(
         f"nsexec container setup: process {container.saved.pid} in its namespaces",
         "child process in init(): all steps of its plan done",

@@ -31,8 +31,22 @@ def check(resources: Resources) -> None:
         where = f"config.json: $.linux.resources.devices[{index}]"
         if rule.type not in ("", "a", "b", "c"):
             raise InvalidInput(f"expected one of a, b, c, got {rule.type!r}", where=f"{where}.type")
-        if not set(rule.access) <= set("rwm"):
+        if rule.access and not known(rule.access):
             raise InvalidInput(f"expected letters of rwm, got {rule.access!r}", where=f"{where}.access")
+
+
+def known(access: str) -> str:
+    """Of `access` the letters that the specification has. runC ignores others."""
+    return "".join(letter for letter in "rwm" if letter in access)
+
+
+def ignored(resources: Resources) -> list[str]:
+    """A warning for each rule whose access has more than is known."""
+    return [
+        f"config.json: $.linux.resources.devices[{index}].access: ignoring what is none of r, w, m in {rule.access!r}"
+        for index, rule in enumerate(resources.devices)
+        if not set(rule.access) <= set("rwm")
+    ]
 
 
 def rules(resources: Resources) -> list[DeviceRule]:
@@ -45,5 +59,5 @@ def rules(resources: Resources) -> list[DeviceRule]:
             found = [(rule.allow, "a", None, None, "rwm")]
         else:
             kinds = "bc" if kind == "a" else kind
-            found += [(rule.allow, each, major, minor, rule.access or "rwm") for each in kinds]
+            found += [(rule.allow, each, major, minor, known(rule.access) or "rwm") for each in kinds]
     return found if found == [(True, "a", None, None, "rwm")] else [*found, *_ALWAYS]

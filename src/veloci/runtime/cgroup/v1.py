@@ -25,7 +25,7 @@ def apply(places: Places, resources: Resources, *, devices: bool) -> None:
     """Write what `resources` sets, and with `devices` its device rules. Raises HostError, Unsupported."""
     found = {name: directory for names, directory in places.items() for name in names.split(",")}
     if resources.unified:
-        raise Unsupported("cannot use unified on cgroup v1", where=f"{_AT}.unified")
+        raise Unsupported("invalid configuration: cannot use unified on cgroup v1", where=f"{_AT}.unified")
     if devices:
         _devices(found, resources)
     if resources.pids and resources.pids.limit is not None:
@@ -126,25 +126,25 @@ def _network(found: Places, network: Network) -> None:
 def _cpu(found: Places, cpu: Cpu) -> None:
     if cpu.shares:
         _set(found, "cpu", "cpu.shares", cpu.shares, "cpu.shares")
-    _bandwidth(found, cpu)
+    period, quota = ("cpu.cfs_period_us", cpu.period, "cpu.period"), ("cpu.cfs_quota_us", cpu.quota, "cpu.quota")
+    _share(found, period, quota)
     if cpu.burst is not None:
         _set(found, "cpu", "cpu.cfs_burst_us", cpu.burst, "cpu.burst")
     if cpu.idle is not None:
         _set(found, "cpu", "cpu.idle", cpu.idle, "cpu.idle")
-    if cpu.realtime_period:
-        _set(found, "cpu", "cpu.rt_period_us", cpu.realtime_period, "cpu.realtimePeriod")
-    if cpu.realtime_runtime:
-        _set(found, "cpu", "cpu.rt_runtime_us", cpu.realtime_runtime, "cpu.realtimeRuntime")
+    period = ("cpu.rt_period_us", cpu.realtime_period, "cpu.realtimePeriod")
+    _share(found, period, ("cpu.rt_runtime_us", cpu.realtime_runtime, "cpu.realtimeRuntime"))
     for file, text, name in (("cpuset.cpus", cpu.cpus, "cpus"), ("cpuset.mems", cpu.mems, "mems")):
         if text:
             _set(found, "cpuset", file, text, f"cpu.{name}")
 
 
-def _bandwidth(found: Places, cpu: Cpu) -> None:
-    """Period and quota, whose quotient may at no time exceed what the group above has."""
-    period = ("cpu.cfs_period_us", cpu.period, "cpu.period")
-    quota = ("cpu.cfs_quota_us", cpu.quota, "cpu.quota")
-    wanted = [each for each in (period, quota) if each[1]]
+def _share(found: Places, *parts: tuple[str, int | None, str]) -> None:
+    """A period and what may be used in it, whose quotient may at no time exceed 1, or what the group above has.
+
+    parts: of each the file, the value, the field.
+    """
+    wanted = [each for each in parts if each[1]]
     try:
         for file, value, at in wanted:
             _set(found, "cpu", file, value, at)
