@@ -21,7 +21,7 @@ REFUSED = {
     "--security-opt foo": "--security-opt: invalid security option 'foo'",
     "--security-opt seccomp=/nope": "--security-opt seccomp: /nope: No such file or directory",
     "--uts host -h x": "conflicting options: hostname and the UTS mode",
-    "--userns keep-id": "--userns: no user namespace 'keep-id'",
+    "--userns keep-id": "--userns: keep-id is only supported in rootless mode",
     "--pid foo": "--pid: 'foo' names no namespace",
     "--pid container:nope": "no such container: nope",
     "--ipc mine": "--ipc: 'mine' names no namespace",

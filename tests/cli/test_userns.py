@@ -82,6 +82,39 @@ def test_a_container_joins_the_users_of_another(box):
     assert mine == os.readlink(f"/proc/{box.show(first, '{{.State.Pid}}')}/ns/user")
 
 
+def test_a_container_is_in_a_namespace_of_a_path(box):
+    first = box.started(*MAP, "bb", "sleep", "100")
+    path = f"/proc/{box.show(first, '{{.State.Pid}}')}/ns/user"
+    script = "busybox readlink /proc/self/ns/user; busybox stat -c %u /bin; cat /proc/self/uid_map; touch /new; ip link"
+    done = box.ok("run", "--rm", "--userns", f"ns:{path}", "bb", "sh", "-c", script)
+    assert done.split()[:5] == [os.readlink(path), "0", "0", "200000", "65536"]
+    assert "eth0" in done
+    for other, status, message in (
+        ("/nonexistent", 125, "cannot find specified user namespace path: /nonexistent: no such file or directory"),
+        ("/proc/self/ns/user", 126, "cannot enter the user namespace /proc/self/ns/user: Invalid argument"),
+        ("/proc/self/ns/net", 126, "cannot enter the user namespace /proc/self/ns/net: Invalid argument"),
+    ):
+        done = box.veloci("run", "--userns", f"ns:{other}", "bb", "true")
+        assert (done.returncode, done.stderr) == (status, f"veloci: --userns: {message}\n")
+    assert box.ok("ps", "-aq").split() == [first[:12]]
+
+
+def test_a_privileged_container_has_all_capabilities_over_its_own_namespace(box):
+    script = "id -u; cat /proc/self/uid_map; grep -E '^(CapEff|Seccomp):' /proc/self/status; "
+    script += "busybox mount -t tmpfs none /dev/shm && echo mounted; busybox test -e /dev/kmsg && echo devices; "
+    script += "busybox touch /proc/sys/kernel/core_pattern; busybox mknod /made c 1 3"
+    done = box.veloci("run", "--rm", "--privileged", *MAP, "bb", "sh", "-c", script)
+    with open("/proc/sys/kernel/cap_last_cap") as file:
+        every = f"{(2 << int(file.read())) - 1:016x}"
+    with open("/proc/self/status") as file:
+        ours = next(line.split()[1] for line in file if line.startswith("CapBnd:"))
+    assert done.stdout.split()[:4] == ["0", "0", "200000", "65536"], done.stderr
+    assert done.stdout.split()[5] in (every, ours)
+    assert done.stdout.split()[6:] == ["Seccomp:", "0", "mounted", "devices"]
+    assert "/proc/sys/kernel/core_pattern: Permission denied" in done.stderr
+    assert "mknod: /made: Operation not permitted" in done.stderr
+
+
 def test_it_has_a_network_a_terminal_and_starts_again(box):
     words = (
         "run",
@@ -103,14 +136,17 @@ def test_it_has_a_network_a_terminal_and_starts_again(box):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"userns": "keep-id"}, "--userns: no user namespace 'keep-id'"),
+        ({"userns": "keep-id"}, "--userns: keep-id is only supported in rootless mode"),
+        ({"userns": "keep-id:uid=200,gid=210"}, "--userns: keep-id is only supported in rootless mode"),
+        ({"userns": "nomap"}, "--userns: nomap is only supported in rootless mode"),
+        ({"userns": "nomap:x"}, "--userns: no user namespace 'nomap:x'"),
+        ({"userns": "ns:"}, "--userns: namespace mode path requires a value"),
         ({"userns": "host", "uidmap": ("0:1:1",)}, "--userns: the host's user namespace has no mapping"),
         ({"uidmap": ("0:1:x",)}, "--uidmap: '0:1:x' is no mapping"),
         ({"uidmap": ("1:1:1",)}, "--uidmap: there must be a root: 0 is not mapped"),
         ({"uidmap": ("0:4294967295:1",)}, "--uidmap: '0:4294967295:1' names users that there are not"),
         ({"subuidname": "nobody-at-all"}, "--subuidname: /etc/subuid has no range of nobody-at-all"),
         ({"userns": "auto:foo=1"}, "--userns: unknown option of an automatic user namespace: 'foo=1'"),
-        ({"userns": "auto", "privileged": True}, "--privileged: privileged mode is incompatible with user namespaces"),
         ({"userns": "auto", "runtime": "runc"}, "--runtime: user namespaces need the runtime veloci"),
         ({"userns": "auto", "pid": "host"},
          "--pid: cannot share the host's PID namespace when user namespaces are enabled"),

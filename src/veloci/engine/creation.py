@@ -144,6 +144,8 @@ class Creation:
         if options.init:
             files.append(self._init(data, options.init))
         paths = dict.fromkeys(self.joined, "/proc/self/ns/…")  # the monitor knows them when it starts the container
+        if self.users and self.users.path:
+            paths["user"] = self.users.path
         if self.users:
             files = [_owned(file) for file in files]
         if "ipc" in self.joined:

@@ -53,7 +53,7 @@ class RunOptions(Document):
     --pid NAMESPACE            host or container:NAME
     --ipc NAMESPACE            private, shareable, none (no /dev/shm), host or container:NAME
     --uts NAMESPACE            host
-    --userns NAMESPACE         host, private (its users are others on the host), auto, auto:size=N or container:NAME
+    --userns NAMESPACE         host, private (its users are others on the host), auto[:size=N], container:NAME, ns:PATH
     --uidmap INSIDE:HOST:SIZE  which users of the host its users are; may be repeated
     --gidmap INSIDE:HOST:SIZE  the same of groups; one of the two stands for both
     --subuidname NAME          the users that /etc/subuid gives to NAME

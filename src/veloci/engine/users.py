@@ -36,12 +36,15 @@ class Users(Document):
     gids: tuple[Json, ...] = ()
     size: int = 0  # not 0: so many, where nobody else has any
     container: str = ""  # the word for a container whose namespace it joins
+    path: str = ""  # of a namespace that it joins
 
     @classmethod
     def asked(cls, wanted: RunOptions) -> Self | None:
         """What the options say; None: the host's. Raises InvalidInput, Unsupported."""
         kind, _, rest = wanted.userns.partition(":")
         given = wanted.uidmap or wanted.gidmap or wanted.subuidname or wanted.subgidname
+        if kind == "keep-id" or wanted.userns == "nomap":  # podman's words; making a container needs root here
+            raise InvalidInput(f"{kind} is only supported in rootless mode", where="--userns")
         if kind in ("", "host") and not rest:
             if not given:
                 return None
@@ -50,12 +53,18 @@ class Users(Document):
             kind = "private"
         if kind == "container" and rest and not given:
             found = cls(container=rest)
+        elif kind == "ns" and not given:
+            if not rest:
+                raise InvalidInput(
+                    "namespace mode path requires a value", where="--userns", hint="ns:/proc/PID/ns/user"
+                )
+            found = cls(path=os.path.abspath(rest))
         elif kind == "auto" and not given:
             found = cls(size=_size(rest))
         elif kind == "private" and not rest:
             found = cls._mapped(wanted) if given else cls(size=SIZE)
         else:
-            hint = "host, private, auto, auto:size=N, container:NAME"
+            hint = "host, private, auto, auto:size=N, container:NAME, ns:PATH"
             raise Unsupported(f"no user namespace {wanted.userns!r}", where="--userns", hint=hint)
         found._check(wanted)
         return found
@@ -72,8 +81,6 @@ class Users(Document):
 
     def _check(self, wanted: RunOptions) -> None:
         """Refuse what a process of other users may not have, in docker's words."""
-        if wanted.privileged:
-            raise InvalidInput("privileged mode is incompatible with user namespaces", where="--privileged")
         if wanted.runtime not in ("", "veloci"):
             raise Unsupported("user namespaces need the runtime veloci", where="--runtime")
         for flag, text in (("pid", wanted.pid), ("ipc", wanted.ipc)):
@@ -110,7 +117,7 @@ def _entries(texts: Sequence[str], where: str) -> tuple[Json_, ...]:
         inside, outside, size = (*map(int, parts), 1)[:3]
         if not size or max(inside, outside) + size - 1 > _LAST:
             raise InvalidInput(f"{text!r} names users that there are not", where=where)
-        found.append({"containerID": inside, "hostID": outside, "size": size})
+        found.append(_entry(inside, outside, size))
     if found and not any(entry["containerID"] == 0 for entry in found):
         raise InvalidInput("there must be a root: 0 is not mapped", where=where)
     return tuple(found)
@@ -121,7 +128,7 @@ def _named(name: str, path: str) -> tuple[Json_, ...]:
     found, inside = [], 0
     for owner, first, size in _ranges(path):
         if owner == name:
-            found.append({"containerID": inside, "hostID": first, "size": size})
+            found.append(_entry(inside, first, size))
             inside += size
     if not found:
         raise InvalidInput(f"{path} has no range of {name}", where="--subuidname")
@@ -156,19 +163,47 @@ class Choice:
             if not linux.get("uidMappings"):
                 raise InvalidInput(f"container {asked.container} has no user namespace", where="--userns")
             return tuple(linux["uidMappings"]), tuple(linux["gidMappings"])
+        if asked.path:
+            return _mappings(asked.path)
         if asked.size:
             from fcntl import LOCK_EX, flock
 
             self._lock = os.open(f"{self._engine.root}/containers/.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             flock(self._lock, LOCK_EX)
             first = _free(self._engine.containers.records, asked.size)
-            one = ({"containerID": 0, "hostID": first, "size": asked.size},)
+            one = (_entry(0, first, asked.size),)
             return one, one
         return asked.uids, asked.gids
 
     def __exit__(self, *_: object) -> None:
         if self._lock >= 0:
             os.close(self._lock)
+
+
+def _mappings(path: str) -> tuple[tuple[Json_, ...], tuple[Json_, ...]]:
+    """Of users and groups, of the namespace with this path. Raises InvalidInput, with podman's exit statuses."""
+    from veloci.kernel.process import user_maps
+
+    try:
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidInput(f"cannot find specified user namespace path: {path}: {reason}", where="--userns") from None
+    try:
+        texts = user_maps(namespace)
+    except OSError as error:  # it is ours, of another kind, or no namespace at all
+        text = f"cannot enter the user namespace {path}: {error.strerror}"
+        raise InvalidInput(text, where="--userns", exit_status=126) from None
+    finally:
+        os.close(namespace)
+    uids, gids = (tuple(_entry(*map(int, line.split())) for line in text.splitlines()) for text in texts)
+    if not any(each["containerID"] == 0 for each in uids) or not any(each["containerID"] == 0 for each in gids):
+        raise InvalidInput(f"there must be a root: 0 is not mapped in {path}", where="--userns")
+    return uids, gids
+
+
+def _entry(inside: int, outside: int, size: int) -> Json_:
+    return {"containerID": inside, "hostID": outside, "size": size}
 
 
 def _free(records: Records, size: int) -> int:
