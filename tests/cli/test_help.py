@@ -113,8 +113,8 @@ def test_every_command_of_the_runtime_tells_how_it_is_used(capsys, name):
     assert set(known.flags) - described == set()
 
 
-def test_the_runtime_lists_its_commands(capsys):
+def test_the_runtime_lists_its_commands_and_options(capsys):
     for words in ([], ["--help"], ["-h"], ["help"]):
         assert oci.main(words) == 0
         listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "}
-        assert set(oci.COMMANDS) <= listed
+        assert set(oci.COMMANDS) | {f"--{name}" for name in oci.OPTIONS} <= listed

@@ -270,7 +270,7 @@ def test_hooks_run_when_the_namespaces_are_there(container):
     said.unlink()
     container.restore()
     (state,) = [json.loads(line) for line in said.read_text().splitlines()]
-    assert state["status"] == "creating"
+    assert state["status"] == "created"
     assert state["pid"] == container.runtime.state()["pid"]
 
 

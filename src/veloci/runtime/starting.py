@@ -336,12 +336,16 @@ class Starting:
         hand_over(pid, self.config.linux.seccomp, {**self.container.state(), "status": "creating", "pid": pid})
 
     def hooks(self, pid: int) -> None:
-        """Run the hooks of the runtime's namespaces."""
+        """Run the hooks of the runtime's namespaces.
+
+        They come after step 2 of the lifecycle, so the container is `created` to them (runtime.md, Lifecycle), as to
+        crun's; runc has `creating` here.
+        """
         from veloci.runtime import hooks as running
 
         hooks = self.config.hooks
         assert hooks is not None
-        state = dumps({**self.container.state(), "status": "creating", "pid": pid})
+        state = dumps({**self.container.state(), "status": "created", "pid": pid})
         running.run("prestart", hooks.prestart, state)
         running.run("createRuntime", hooks.create_runtime, state)
 

@@ -197,7 +197,7 @@ def hooks(child: Child) -> None:
     assert child.hooks is not None
     assert child.state is not None
     os.fchdir(child.root)  # as runc
-    hooks.run("createContainer", child.hooks.create_container, child.state("creating"))
+    hooks.run("createContainer", child.hooks.create_container, child.state("created"))
 
 
 def cwd(child: Child, path: str, *, last: bool) -> None:

@@ -8,6 +8,18 @@ from veloci.cli.oci.main import COMMANDS, command
 from veloci.errors import InvalidInput
 from veloci.spec.document import dumps
 
+_OPTIONS = """
+Options, before the command:
+  --root DIR          where the state of containers is; /run/veloci-runtime unless said
+  --log FILE          where errors and warnings go; standard error unless said
+  --log-format FORM   text or json
+  --debug             log each step as well
+  --explain           on a failure, show the step that failed, its system calls and its reason
+  --systemd-cgroup    let systemd make the control groups; cgroupsPath is slice:prefix:name
+  --rootless MODE     auto, true or false: whether containers are made without privilege over the host
+  --criu FILE         the program that checkpoints and restores; `criu` of PATH unless said
+  --help, --version   also -h, -v"""
+
 
 def spec(*, bundle: str = ".", rootless: bool = False) -> int:
     """Write a config.json to start from.
@@ -45,7 +57,8 @@ def version() -> int:
 def help_() -> int:
     """Show the commands."""
     print("NAME:\n   veloci-runtime - Open Container Initiative runtime\n")
-    print("Usage: veloci-runtime [--root DIR] [--log FILE] [--log-format text|json] [--explain] COMMAND\n")
+    print("Usage: veloci-runtime [OPTION...] COMMAND\n")
     for name in COMMANDS:
         print(f"  {name:12}{(command(name).__doc__ or '').strip().splitlines()[0]}")
+    print(_OPTIONS)
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from veloci.runtime.container import Container
 
-_GLOBAL = {
+OPTIONS = {
     "root": True,
     "log": True,
     "log-format": True,
@@ -118,9 +118,9 @@ def _globals(words: list[str]) -> list[str]:
             return ["version"]
         if option in ("help", "h"):
             return ["help"]
-        if option not in _GLOBAL:
+        if option not in OPTIONS:
             raise InvalidInput("unknown option", where=flag, hint="veloci-runtime --help")
-        if _GLOBAL[option] and not equals:
+        if OPTIONS[option] and not equals:
             if not words:
                 raise InvalidInput("flag needs an argument", where=flag)
             value = words.pop(0)

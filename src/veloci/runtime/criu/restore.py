@@ -267,7 +267,7 @@ class _Restoring:
         if hooks:
             from veloci.runtime import hooks as running
 
-            state = dumps({**self.container.state(), "status": "creating", "pid": pid})
+            state = dumps({**self.container.state(), "status": "created", "pid": pid})
             running.run("prestart", hooks.prestart, state)
             running.run("createRuntime", hooks.create_runtime, state)
 
