@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from peers import Serving
 
 PLACE, SOURCE = Path(sys.executable).parent, Path(__file__).parents[1]
 # What an interpreter with a virtual environment has before any of ours.
@@ -18,6 +19,17 @@ ALLOWED = {
     "fcntl", "gc", "select", "struct", "time", "types",
 }  # fmt: skip
 RUNTIME = {"_ctypes", "_json", "_signal", "_stat", "errno", "fcntl", "gc", "select", "time"}  # and no `os`
+
+EXCHANGE = {
+    "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_socket", "collections", "contextlib",
+    "errno", "functools", "gc", "itertools", "keyword", "operator", "reprlib", "select", "types",
+}  # fmt: skip
+STORE = {"_ctypes", "_struct", "fcntl", "struct"}
+LAYERS = {
+    "_compression", "_lzma", "_weakrefset", "atexit", "encodings.ascii", "isal", "isal._isal", "isal._version",
+    "isal.igzip_lib", "lzma", "threading",
+}  # fmt: skip
+TRAVELLING = {"copy": EXCHANGE, "push": EXCHANGE | STORE, "pull": EXCHANGE | STORE | LAYERS}
 
 
 def names(report):
@@ -36,7 +48,7 @@ def imported(program, *words):
 def test_the_version_is_told_by_next_to_nothing():
     done, found = imported("veloci", "--version")
     assert done.stdout.startswith("veloci version ")
-    assert found <= {"_json"}
+    assert found <= {"_json", "gc"}
 
 
 @pytest.mark.needs("root", "overlay", "busybox")
@@ -128,3 +140,26 @@ def test_a_seccomp_filter_that_is_known_already_takes_a_digest_more(runtime, tmp
     assert runtime("exec", "start", "/bin/true") <= RUNTIME | {"_sha2", "_sha256"}
     runtime("delete", "--force", "start")
     assert runtime("run", "--detach", "start") <= RUNTIME | {"_sha2", "_sha256"}
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("command", ["push", "copy", "pull"])
+def test_an_image_travels_with_few_modules(roots, tmp_path, command):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("text")
+    subprocess.run(["tar", "-C", tree, "-cf", tmp_path / "small.tar", "."], check=True)
+    with Serving(tmp_path / "registry") as (address, _):
+        name = f"{address}/small"
+        subprocess.run([PLACE / "veloci", "import", tmp_path / "small.tar", name], check=True, capture_output=True)
+        subprocess.run([PLACE / "veloci", "push", name], check=True, capture_output=True)
+        words = {
+            "push": ("push", name),
+            "pull": ("pull", name),
+            "copy": ("copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{name}", f"docker://{address}/other"),
+        }[command]  # fmt: skip
+        if command == "pull":
+            subprocess.run([PLACE / "veloci", "rmi", name], check=True, capture_output=True)
+        done, found = imported("veloci", *words)
+    assert done.returncode == 0, done.stderr
+    assert found <= TRAVELLING[command]

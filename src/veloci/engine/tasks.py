@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from threading import Thread
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Task:
-    """An item at work. done: released when there is a result or a failure."""
+    """An item at work. done: locked until there is a result or a failure."""
 
     __slots__ = ("done", "failure", "item", "result")
 
@@ -23,7 +23,8 @@ class _Task:
         self.item: Any = item
         self.result: Any = None
         self.failure: BaseException | None = None
-        self.done = threading.Semaphore(0)
+        self.done = allocate_lock()
+        self.done.acquire()
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) -> Iterator[R]:
@@ -33,6 +34,11 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
     concurrent.futures: it imports logging, and takes longer than a small layer.
     """
     tasks = [_Task(item) for item in items]
+    if len(tasks) <= 1:
+        yield from (function(task.item) for task in tasks)
+        return
+    from threading import Thread
+
     waiting = iter(tasks)  # taken in order, so all that come before a failure have begun
     stopped = False
 
@@ -45,10 +51,10 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
                 task.failure, stopped = error, True
             task.done.release()
 
-    threads: list[threading.Thread] = []
+    threads: list[Thread] = []
     try:
         for _ in range(min(limit, len(tasks))):
-            threads.append(threading.Thread(target=work, name="parallel"))
+            threads.append(Thread(target=work, name="parallel"))
             threads[-1].start()
         for task in tasks:
             task.done.acquire()
@@ -68,6 +74,9 @@ def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
     An exception over there is raised here, in its place. Closing this generator
     stops the thread before its next item.
     """
+    import threading
+    from collections import deque
+
     ready: deque[T] = deque()
     turn = threading.Condition()
     done = False

@@ -8,9 +8,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from veloci.errors import Corrupt, NotFound, VelociError
-from veloci.registry import listing, manifests, referrers
+from veloci.registry import manifests
 from veloci.registry.access import Access
-from veloci.registry.download import download
 from veloci.registry.session import Session
 from veloci.spec import media
 from veloci.spec.image import Manifest
@@ -135,9 +134,12 @@ class Repository:
         digest = manifests.hashed(tag if ":" in tag else "sha256:", raw)
         if said.startswith(digest.partition(":")[0]) and said != digest:
             raise Corrupt(f"manifest at {self.reference.registry}", want=digest, got=said)
-        referring = referrers.referring(raw, media_type, digest)
-        if referring and noted != referring[0]:
-            referrers.add(self, *referring)
+        if b'"subject"' in raw:
+            from veloci.registry import referrers
+
+            referring = referrers.referring(raw, media_type, digest)
+            if referring and noted != referring[0]:
+                referrers.add(self, *referring)
         return digest
 
     def delete(self, reference: str) -> None:
@@ -145,6 +147,8 @@ class Repository:
 
         A manifest with a subject is also no longer one of that one's referrers.
         """
+        from veloci.registry import referrers
+
         own, referring = self.own, None
         if ":" in reference:
             descriptor, raw = self.manifest(reference)
@@ -157,10 +161,14 @@ class Repository:
 
     def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """What refers to a manifest, there or not: of one artifact type, or all. Raises Denied, InvalidInput."""
+        from veloci.registry import referrers
+
         return referrers.found(self, digest, artifact_type)
 
     def tags(self) -> Iterator[str]:
         """All tags, page by page. Raises NotFound, InvalidInput for an answer that is no list or never ends."""
+        from veloci.registry import listing
+
         own = self.own
         yield from listing.names(own, f"{own.base}/tags/list?n={listing.PAGES}", "tags")
 
@@ -206,6 +214,8 @@ class Repository:
 
     def _chunks(self, descriptor: Descriptor, at: int) -> Generator[bytes]:
         """The bytes from `at` on; where a mirror fails, the next goes on."""
+        from veloci.registry.download import download
+
         mirrors = [access for access in self._all()[:-1] if access.endpoint.when != "tag-only"]
         for access in [self._chosen] if self._chosen else mirrors:
             try:

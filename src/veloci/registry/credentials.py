@@ -9,7 +9,6 @@ import os
 from contextlib import contextmanager, suppress
 
 from veloci.errors import HostError, InvalidInput, NotFound
-from veloci.registry import helpers as programs
 from veloci.spec.document import loads
 
 TYPE_CHECKING = False
@@ -112,6 +111,8 @@ def keep(registry: str, credentials: Credentials, *, authfile: str | None = None
     with _changing(path) as document:
         helper = _helper(document, registry)
         if helper:
+            from veloci.registry import helpers as programs
+
             programs.store(helper, _key(registry), name, identity or credentials.secret)
             entry = {}
         else:
@@ -129,6 +130,8 @@ def forget(registry: str, *, authfile: str | None = None) -> bool:
         document = _read(path)
         helper = _helper(document, registry)
         if helper and _ask(helper, registry):
+            from veloci.registry import helpers as programs
+
             programs.erase(helper, _key(registry))
             there = True
         if any(key in document.get("auths", {}) for key in _keys(registry, "")):
@@ -152,6 +155,8 @@ def _helper(document: dict[str, Any], registry: str) -> str:
 
 
 def _ask(helper: str, registry: str) -> Credentials | None:
+    from veloci.registry import helpers as programs
+
     found = programs.get(helper, _key(registry))
     return Credentials(*found) if found else None
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 
-from veloci.content.files import write
 from veloci.errors import Corrupt, HostError, NotFound, VelociError
 from veloci.layer.stream import CHUNK, Hashed
 from veloci.registry import protocol, urls
 from veloci.registry.answers import check_target, joined, passing, refused, unreachable
 from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
-from veloci.registry.unfinished import Unfinished
 from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
@@ -57,6 +55,8 @@ def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
             data = b"".join(_exactly(chunks, descriptor, 0, descriptor.size))
         _finish(access, _Upload(access, descriptor).begin(), descriptor, data)
         return
+    from veloci.registry.unfinished import Unfinished
+
     with Unfinished(access.session.uploads, f"{access.base} {descriptor.digest}") as record:
         sent = _Upload(access, descriptor, record.address)
         if record.address:
@@ -98,6 +98,8 @@ def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descripto
 
 def _keeping(chunks: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
     """Pass chunks through, and write them to `file`. Raises HostError: an OSError would pass for the connection's."""
+    from veloci.content.files import write
+
     for chunk in chunks:
         try:
             write(file.fileno(), chunk, os.fstat(file.fileno()).st_size)

@@ -80,7 +80,9 @@ class Job:
                 self._refuse("its layers would be compressed otherwise")
             self._learn(manifest)
         self._config(manifest.config)
-        now = dict(zip((layer.digest for layer in layers), self.parallel(self.layer, layers), strict=True))
+        now = {layer.digest: self.layer(layer) for layer in layers if self._is_needless(layer)}
+        rest = [layer for layer in layers if layer.digest not in now]
+        now |= zip((layer.digest for layer in rest), self.parallel(self.layer, rest), strict=True)
         changed = any(digest != new.digest for digest, new in now.items())
         if to == family(descriptor.media_type) and not changed:
             return descriptor, raw
@@ -109,6 +111,10 @@ class Job:
         for origin in self.destination.origins(layer):
             self.source.noted(layer, origin)
         return layer
+
+    def _is_needless(self, layer: Descriptor) -> bool:
+        """Whether there is nothing to do for a layer but to say so, for which no thread is needed."""
+        return self._kind(layer) is None and self.destination.at_hand(layer)
 
     def _kind(self, layer: Descriptor) -> str | None:
         """How the layer shall be compressed, "" for not at all; None: as it is."""

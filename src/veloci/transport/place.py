@@ -78,6 +78,9 @@ if TYPE_CHECKING:
         def has(self, descriptor: Descriptor) -> bool:
             """Whether the blob is there already."""
 
+        def at_hand(self, descriptor: Descriptor) -> bool:
+            """Whether the blob is known to be there without asking anybody."""
+
         def origins(self, descriptor: Descriptor) -> tuple[Reference, ...]:
             """As a source's."""
 
@@ -148,6 +151,11 @@ class Place:
 
     def noted(self, descriptor: Descriptor, where: Reference) -> None:
         """Forget it."""
+
+    def at_hand(self, descriptor: Descriptor) -> bool:
+        """Nobody knows without asking."""
+        del descriptor
+        return False
 
     def known(self, diff_id: Digest, media_type: str) -> Descriptor | None:
         """Nothing is known."""

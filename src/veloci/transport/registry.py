@@ -68,6 +68,10 @@ class RegistryPlace(Place):
             self._here = self.repository.parts()
         return descriptor.digest in self._here or self.repository.has(descriptor)
 
+    def at_hand(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        return self._here is not None and descriptor.digest in self._here
+
     def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. A blob of another repository of the same registry is mounted."""
         here = self.reference

@@ -76,6 +76,10 @@ class StorePlace(Place):
         """See Destination."""
         return self.store.has(descriptor)
 
+    def at_hand(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        return self.store.has(descriptor)
+
     def put(self, descriptor: Descriptor, opened: Opened, origins: Sequence[Reference]) -> str:
         """See Destination. Goes on where an interrupted copy stopped, waits for another's."""
         del origins
