@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import io
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,15 +45,18 @@ VELOCI = str(Path(sys.executable).parent / "veloci")
 def timed(command):
     """How long `command` takes, and the processor time of it and its children, in seconds; its most memory, in MB.
 
-    time(1) tells them: of a child of ours the kernel would count the memory we had before it was another program.
+    time(1) tells the memory: of a child of ours the kernel would count what we had before it was another program.
+    Its hundredths of a second are too coarse for the rest.
     """
     with tempfile.NamedTemporaryFile("r") as told:
-        words = ["time", "-f", "%e %U %S %M", "-o", told.name, *map(str, command)]
+        words = ["time", "-f", "%M", "-o", told.name, *map(str, command)]
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             sys.exit(f"{' '.join(map(str, command))}: {done.stderr.decode()}")
-        seconds, user, system, memory = map(float, told.read().split())
-    return seconds, user + system, memory / 1000
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return seconds, busy, float(told.read()) / 1000
 
 
 class Compressor:
@@ -169,7 +174,7 @@ class Bench:
         print(f"  {name}", flush=True)
         for tool in commands:
             ratios = f"ratio {passed[ours] / passed[tool]:.2f}, {busy[ours] / busy[tool]:.2f}" if tool != ours else ""
-            print(f"    {tool:14} {passed[tool]:6.2f} s, busy {busy[tool]:6.2f} s, {memory[tool]:4.0f} MB   {ratios}")
+            print(f"    {tool:14} {passed[tool]:7.3f} s, busy {busy[tool]:7.3f} s, {memory[tool]:4.0f} MB   {ratios}")
 
     def unpack(self):
         """A layout to a root file system."""
