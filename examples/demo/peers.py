@@ -23,16 +23,18 @@ class hugetlb:  # noqa: N801 -- reads as a statement
     def __enter__(self) -> None:
         self.place = "/sys/fs/cgroup/hugetlb"
         self.mounted = False
-        v1 = os.path.isdir("/sys/fs/cgroup/memory") and not os.path.exists(self.place)
+        self.made = not os.path.exists(self.place)  # a directory of that name may be left of another's
+        v1 = os.path.isdir("/sys/fs/cgroup/memory") and not os.path.ismount(self.place)
         if v1 and "hugetlb" in Path("/proc/cgroups").read_text():
-            os.mkdir(self.place)
+            os.makedirs(self.place, exist_ok=True)
             subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", self.place], check=True)
             self.mounted = True
 
     def __exit__(self, *_: object) -> None:
         if self.mounted:
             subprocess.run(["umount", self.place], check=True)
-            os.rmdir(self.place)
+            if self.made:
+                os.rmdir(self.place)
 
 
 def forget(before: set[str], after: set[str]) -> None:

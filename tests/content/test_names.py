@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veloci.content import index
+from veloci.content.files import create
 from veloci.content.names import Names
 from veloci.content.store import Store
 from veloci.errors import InvalidInput, NotFound
@@ -73,6 +74,15 @@ def test_twenty_at_once_are_twenty(names):
     running = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(20)]
     assert [process.wait() for process in running] == [0] * 20
     assert len(list(names.all())) == len(indexed(names)) == 20
+
+
+def test_a_layout_that_two_lay_out_keeps_what_the_first_has_put_in(names):
+    names.set("h.io/a:1", ONE)
+    file = Path(names.root, "index.json")
+    held = file.read_bytes()
+    create(names.root, str(file), b"{}")  # the other saw none when it looked
+    assert file.read_bytes() == held
+    assert list(Path(names.root, "ingest").iterdir()) == []
 
 
 def test_an_index_left_behind_by_a_kill_is_made_true_again(names):

@@ -487,7 +487,7 @@ def test_the_null_device_becomes_the_containers_own_if_that_is_one(runtime, fals
 def test_podmans_questions_are_answered(runtime):
     told = json.loads(runtime("features").stdout)
     assert told["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true"
-    assert told["potentiallyUnsafeConfigAnnotations"] == ["org.criu.config"]
+    assert "org.criu.config" in told["potentiallyUnsafeConfigAnnotations"]
     assert runtime("checkpoint", "--help").returncode == 0
     assert "flag needs an argument" in runtime("restore", "--lsm-mount-context").stderr
 

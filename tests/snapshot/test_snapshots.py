@@ -395,7 +395,7 @@ def unpacker(snapshots, store, images, extra=""):
         "import sys, time\nfrom veloci.content.store import Store\nfrom veloci.snapshot import Snapshots\n"
         "from veloci.spec.image import Descriptor\n"
         f"images = {[(d.digest, d.size, i) for d, i in images]!r}\n{extra}\n"
-        f"print(Snapshots({snapshots.root!r}).unpack(Store({store.root!r}), [(Descriptor(media_type='', digest=d, size=s), i) for d, s, i in images]))\n"
+        f"print(Snapshots({snapshots.root!r}).unpack(Store({store.root!r}), [(Descriptor(media_type='application/vnd.oci.image.layer.v1.tar', digest=d, size=s), i) for d, s, i in images]))\n"
     )
     return [sys.executable, "-c", code]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 
 TYPE_CHECKING = False
@@ -91,3 +91,12 @@ def replace(root: str, target: str, data: bytes) -> None:
     with temporary(root) as (file, path):
         write(file, data, 0)
         appear(file, path, target)
+
+
+def create(root: str, target: str, data: bytes) -> None:
+    """Write `data` to `target` below the store's `root`, unless it is there or another comes first."""
+    with temporary(root) as (file, path):
+        write(file, data, 0)
+        os.fdatasync(file)
+        with suppress(FileExistsError):
+            os.link(path, target)

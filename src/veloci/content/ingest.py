@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
 
-from veloci.content.files import AHEAD, appear, is_at, kept, made, replace, temporary, write
+from veloci.content.files import AHEAD, appear, create, is_at, kept, made, replace, temporary, write
 from veloci.errors import Corrupt, HostError, InvalidInput
 from veloci.kernel.files import begin_write_back
 from veloci.layer.stream import CHUNK, Hashed, Verified
@@ -196,5 +196,5 @@ def lay_out(root: str) -> None:
     """Make `root` an OCI image layout, if it is none yet."""
     if not os.path.exists(f"{root}/oci-layout"):
         if not os.path.exists(f"{root}/index.json"):
-            replace(root, f"{root}/index.json", b'{"schemaVersion":2,"manifests":[]}')
+            create(root, f"{root}/index.json", b'{"schemaVersion":2,"manifests":[]}')
         replace(root, f"{root}/oci-layout", LAYOUT)  # the last: it says that all is there
