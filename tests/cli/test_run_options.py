@@ -258,6 +258,7 @@ def test_a_container_that_starts_again_joins_anew(box):
     assert box.ok("exec", "second", *look) != theirs
     os.kill(int(box.show("second", "{{.State.Pid}}")), signal.SIGKILL)
     box.until("second", "{{.RestartCount}}", "1")
+    box.until("second", "{{.State.Running}}", "true")  # counted before it runs again
     assert box.ok("exec", "second", *look) == theirs
 
 
