@@ -12,7 +12,6 @@ from veloci.errors import Conflict, HostError
 from veloci.kernel.mount import AT_FDCWD, MNT_DETACH, move_mount, open_tree, umount
 from veloci.kernel.process import CLONE_NEWNS, setns
 from veloci.monitor import state
-from veloci.spec.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class Joined:
             for each in linux["namespaces"]
         ]
         config["linux"] = linux
-        with open(f"{task.data}/bundle/config.json", "wb") as file:  # other runtimes read it there
-            file.write(dumps(config))
+        state.write(f"{task.data}/bundle/config.json", config)  # where other runtimes, exec and inspect read it
         return config
 
     def __exit__(self, *_: object) -> None:
