@@ -6,7 +6,10 @@ import os
 
 
 def remove_tree(parent: int, name: bytes) -> None:
-    """Remove `name` in directory `parent` and, if it is a directory, all below it. Nothing there is fine."""
+    """Remove `name` in directory `parent` and, if it is a directory, all below it. Raises OSError.
+
+    Nothing there is fine, also where that comes about meanwhile: collections take over what others have put aside.
+    """
     try:
         os.unlink(name, dir_fd=parent)
     except IsADirectoryError:
@@ -15,18 +18,16 @@ def remove_tree(parent: int, name: bytes) -> None:
         return
     else:
         return
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        with os.scandir(directory) as entries:
-            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for child, is_directory in found:
-            if is_directory:
-                remove_tree(directory, child)
-            else:
-                os.unlink(child, dir_fd=directory)
-    finally:
-        os.close(directory)
-    os.rmdir(name, dir_fd=parent)
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            for child in os.listdir(directory):
+                remove_tree(directory, os.fsencode(child))
+        finally:
+            os.close(directory)
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
 
 
 def used(directory: int) -> int:
