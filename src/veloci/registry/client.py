@@ -134,7 +134,7 @@ class Repository:
         digest = manifests.hashed(tag if ":" in tag else "sha256:", raw)
         if said.startswith(digest.partition(":")[0]) and said != digest:
             raise Corrupt(f"manifest at {self.reference.registry}", want=digest, got=said)
-        if b'"subject"' in raw:
+        if b'"subject"' in raw or b"\\u" in raw:  # the name may stand there in JSON's other way
             from veloci.registry import referrers
 
             referring = referrers.referring(raw, media_type, digest)

@@ -69,10 +69,8 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
         times = (scheduler.runtime, scheduler.deadline, scheduler.period)
         steps.append(("scheduler", f"{at}.scheduler", {"values": [*values, *times]}))
     if process.io_priority:
-        number, level = (
-            _named(process.io_priority.class_, _IO_CLASSES, f"{at}.ioPriority.class"),
-            process.io_priority.priority,
-        )
+        number = _named(process.io_priority.class_, _IO_CLASSES, f"{at}.ioPriority.class")
+        level = process.io_priority.priority
         if not 0 <= level <= 7:  # ioprio_set(2) would take the bits above for something else
             raise InvalidInput(f"{level} is not between 0 and 7", where=f"config.json: {at}.ioPriority.priority")
         steps.append(("io_priority", f"{at}.ioPriority", {"values": [number, level]}))
