@@ -33,6 +33,29 @@ def test_a_kernel_that_can_read_a_layer_as_it_is_is_let(roots):
     assert veloci("info", "-f", "{{.Driver}}") == "erofs\n"
 
 
+@pytest.mark.needs("root", "overlay")
+def test_a_way_that_does_not_work_here_is_refused_and_nothing_is_kept(roots):
+    """On overlayfs, which takes no other overlay upon it."""
+    for name in ("lower", "upper", "work", "data", "tree"):
+        (roots / name).mkdir()
+    subprocess.run(["tar", "-cf", roots / "layer.tar", "-C", roots / "tree", "."], check=True)
+    options = f"lowerdir={roots}/lower,upperdir={roots}/upper,workdir={roots}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", roots / "data"], check=True)
+    try:
+        why = "mount 2 layers: Invalid argument"
+        assert f"Storage Driver: copy\n  erofs: not here: {why}\n  overlay: not here: {why}\n" in veloci("info")
+        assert f"Storage Driver: overlay\n  erofs: not here: {why}\n  overlay: not here: {why}\n" in (
+            veloci("--snapshotter=overlay", "info")
+        )
+        veloci("import", str(roots / "layer.tar"), "one")
+        said = veloci("--snapshotter=overlay", "create", "--network=none", "one", "true", status=1)
+        assert said == f"veloci: --snapshotter: overlay: {why}\n  try: copy works here\n"
+        assert os.listdir(roots / "data/snapshots/ingest") == veloci("ps", "-aq").split() == []
+        assert not (roots / "data/snapshots/layers").exists()
+    finally:
+        subprocess.run(["umount", roots / "data"], check=True)
+
+
 def test_one_may_choose_for_one_command_and_the_store_keeps_its_own(roots):
     (roots / "data/snapshots").mkdir(parents=True)
     (roots / "data/snapshots/driver").write_text("overlay\n")

@@ -79,6 +79,14 @@ def snapshots(tmp_path, request, monkeypatch):
     return Snapshots(str(tmp_path / "snapshots"))
 
 
+@pytest.fixture
+def chosen(snapshots, monkeypatch):
+    """The store has chosen how layers are kept: what is asked for is tried by every command, on a layer of its own."""
+    os.mkdir(snapshots.root, 0o700)
+    Path(snapshots.root, "driver").write_text(f"{snapshots.driver}\n")
+    monkeypatch.delenv("VELOCI_SNAPSHOTTER")
+
+
 def layers(store, *tars):
     return [(store.adopt([tar], media.LAYER), of(tar)) for tar in tars]
 
@@ -400,6 +408,7 @@ def unpacker(snapshots, store, images, extra=""):
     return [sys.executable, "-c", code]
 
 
+@pytest.mark.usefixtures("chosen")
 def test_many_unpack_the_same_at_once_and_it_is_done_once(snapshots, store):
     images = layers(store, BASE, TOP)
     count = f"from veloci.snapshot.forms import {form(snapshots)} as Form\nread = Form.read\ndef counted(self, chunks):\n    print('applied', flush=True); time.sleep(0.2); read(self, chunks)\nForm.read = counted"
@@ -428,6 +437,7 @@ def test_one_takes_over_from_one_that_was_killed(snapshots, store):
         assert files(root) == WHOLE
 
 
+@pytest.mark.usefixtures("chosen")
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("call", ["rename", "mkdir", "fchmod", "openat2", "fsync", "syncfs"])
 def test_a_kill_at_any_step_leaves_whole_layers_or_none(snapshots, store, call):

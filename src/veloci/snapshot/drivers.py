@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from fcntl import LOCK_SH
 
-from veloci.errors import InvalidInput, VelociError
+from veloci.errors import InvalidInput, Unsupported, VelociError
 from veloci.snapshot.snapshots import Lock, made
 
 TYPE_CHECKING = False
@@ -45,8 +45,26 @@ def checked(name: str) -> str:
     return name
 
 
+def usable(snapshots: Snapshots) -> str:
+    """As `driver`, for layers that come now, which are to be mounted here. Raises InvalidInput, Unsupported."""
+    name = driver(snapshots)
+    why = _against(snapshots, name)
+    if why:
+        raise Unsupported(f"{name}: {why}", hint=f"{_best(snapshots)} works here", where="--snapshotter")
+    return name
+
+
+def _against(snapshots: Snapshots, name: str) -> str:
+    """Why the driver in use cannot be, if it was asked for: the store's own was tried when it was chosen."""
+    return problem(snapshots, name) if os.environ.get(VARIABLE) and name != NAMES[-1] else ""
+
+
+def _best(snapshots: Snapshots) -> str:
+    return next((name for name in NAMES[:-1] if not problem(snapshots, name)), NAMES[-1])
+
+
 def _chosen(snapshots: Snapshots, path: str) -> str:
-    name = next((name for name in NAMES[:-1] if not problem(snapshots, name)), NAMES[-1])
+    name = _best(snapshots)
     temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
     with open(temporary, "x", encoding="ascii") as file:
         file.write(f"{name}\n")
@@ -72,8 +90,15 @@ def problem(snapshots: Snapshots, name: str) -> str:
 
 
 def better(snapshots: Snapshots) -> list[tuple[str, str]]:
-    """The drivers that would be better than the one in use, best first, and why each is not: what stands against it."""
-    found = [(name, problem(snapshots, name)) for name in NAMES[: NAMES.index(snapshots.driver)]]
+    """The drivers that would be better than the one in use, best first, and why each is not: what stands against it.
+
+    The one in use too, if it was asked for and does not work here.
+    """
+    used = snapshots.driver
+    found = [(name, problem(snapshots, name)) for name in NAMES[: NAMES.index(used)]]
+    against = _against(snapshots, used)
+    if against:
+        found.append((used, against))
     return [
         (name, f"not here: {why}" if why else "works here, by --snapshotter or in a new store") for name, why in found
     ]

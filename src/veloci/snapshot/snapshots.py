@@ -72,7 +72,7 @@ class Snapshots:
         Each appears whole or not at all, once, however many processes ask at the same time.
         parallel: a `map` that may use threads. ahead: gives an iterator whose next items another thread has ready.
         progress: told of each layer, by its first 12 digits.
-        Raises NotFound, Corrupt, InvalidInput, HostError.
+        Raises NotFound, Corrupt, InvalidInput, Unsupported, HostError.
         """
         from veloci.snapshot.unpack import unpack
 
@@ -81,7 +81,7 @@ class Snapshots:
     def apply(self, parent: Digest, diff_id: Digest, chunks: Iterable[bytes]) -> Digest:
         """Unpack one layer from its uncompressed tar upon `parent` (or ""). Returns its chain ID.
 
-        Raises Corrupt if `chunks` are not what `diff_id` promises.
+        Raises Corrupt if `chunks` are not what `diff_id` promises, Unsupported if --snapshotter does not work here.
         """
         from veloci.snapshot.unpack import apply
 

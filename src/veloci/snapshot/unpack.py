@@ -10,6 +10,7 @@ from fcntl import LOCK_EX, LOCK_SH, flock
 from veloci.kernel.files import sync_filesystem
 from veloci.layer.stream import Verified, decompressed
 from veloci.layer.tree import remove_tree
+from veloci.snapshot.drivers import usable
 from veloci.snapshot.forms import Archive, Directory
 from veloci.snapshot.snapshots import Lock, made
 from veloci.spec import digest as digests
@@ -189,7 +190,7 @@ class Unpacking:
                 self._below = _below(snapshots, self._claims[0][0].parent)
                 self._memory = None if self._below else []
                 self._stack.callback(self._unmount)
-                _ = snapshots.driver  # chosen once, where the store has none yet, not by every thread
+                usable(snapshots)  # chosen once, where the store has none yet, not by every thread
         except BaseException:
             self._stack.close()
             raise
@@ -274,6 +275,7 @@ def apply(snapshots: Snapshots, parent: Digest, diff_id: Digest, chunks: Iterabl
         if claim.whole:
             with Verified(chunks, diff_id):
                 return claim.chain_id
+        usable(snapshots)
         with Verified(chunks, diff_id) as tar:
             claim.read(tar)
         claim.settle(_below(snapshots, parent))
