@@ -70,6 +70,7 @@ def _one(engine: Engine, session: Session, reference: Reference, platform: str |
     from os import geteuid
 
     from veloci.cli.progress import progress
+    from veloci.engine.journal import travelled
     from veloci.engine.tasks import ahead, parallel
     from veloci.spec.platform import parse
     from veloci.transport.exchange import pull
@@ -88,6 +89,7 @@ def _one(engine: Engine, session: Session, reference: Reference, platform: str |
             ahead=ahead,
             snapshots=engine.snapshots if geteuid() == 0 else None,
         )
+    travelled(engine, "pull", done.reference, done.descriptor)
     if not quiet:
         print(f"Digest: {done.digest}")
     return done.changed

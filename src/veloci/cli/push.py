@@ -33,6 +33,7 @@ def push(
     from veloci.cli.progress import progress
     from veloci.cli.sessions import session
     from veloci.engine.engine import Engine
+    from veloci.engine.journal import travelled
     from veloci.engine.tasks import parallel
     from veloci.spec.reference import Reference
     from veloci.transport.exchange import push
@@ -56,6 +57,7 @@ def push(
                 progress=told,
                 parallel=parallel,
             )
+        travelled(engine, "push", tagged, descriptor)
         if quiet:
             print(str(tagged))
         else:

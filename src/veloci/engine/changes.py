@@ -76,6 +76,7 @@ def commit(
 def _committed(
     engine: Engine, id: str, reference: Reference | None, config: dict[str, Any], *, author: str, message: str
 ) -> Descriptor:
+    from veloci.engine.journal import identity
     from veloci.engine.tasks import ahead
     from veloci.image.assemble import assemble
     from veloci.layer.stream import Hashed, compressed
@@ -98,6 +99,8 @@ def _committed(
         format = "docker" if image.descriptor.media_type == media.DOCKER_MANIFEST else "oci"
         descriptor = assemble(engine.store, document, [*image.layers, layer], format=format)
         engine.images.name(reference, descriptor)
+    made = {"imageID": identity(engine, descriptor)[0], "imageRef": reference.familiar() if reference else ""}
+    engine.containers.tell(id, "commit", comment=message, **made)
     return descriptor
 
 

@@ -6,7 +6,7 @@ import os
 from time import monotonic, sleep
 
 from veloci.engine import host_files
-from veloci.engine.description import asked_health, asked_log
+from veloci.engine.description import asked_health, asked_log, uses
 from veloci.engine.record import Record, Records, has_names
 from veloci.errors import Conflict, NotFound, VelociError
 from veloci.monitor import session, spawn, state
@@ -106,6 +106,7 @@ class Containers:
                 config=config,
                 joined=record.joined,
                 lease=lease,
+                uses=uses(record, lease),
                 stdin=record.stdin,
                 stdin_once=record.stdin_once,
                 rows=size[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.engine.record import WORDS
 from veloci.monitor import state
 from veloci.monitor.logs import timestamp
 
@@ -48,6 +49,22 @@ def asked_health(record: Record) -> Json | None:
     config = record.config or {}
     check = config.get("Healthcheck")
     return {**check, "Shell": config.get("Shell")} if check and check.get("Test") else None
+
+
+def uses(record: Record, lease: Json | None) -> tuple[Json, ...]:
+    """What events tell that the container takes and gives back, with each start and end: its network, its volumes."""
+    found = []
+    if lease or record.network in WORDS:
+        kind, id = WORDS.get(record.network) or ("bridge", lease["network_id"] if lease else "")
+        attributes = {"container": record.id, "name": lease["network"] if lease else record.network, "type": kind}
+        found.append({"type": "network", "id": id, "attributes": attributes})
+    for point in record.mounts:
+        if point["type"] == "volume":
+            attributes = {"container": record.id, "destination": point["destination"], "driver": "local"}
+            writable = not {"ro", "rro"} & {*point.get("options", ())}
+            attributes |= {"propagation": "", "read/write": "true" if writable else "false"}
+            found.append({"type": "volume", "id": point["name"], "attributes": attributes})
+    return tuple(found)
 
 
 def asked_log(record: Record) -> Json:

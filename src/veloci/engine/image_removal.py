@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from veloci.engine.journal import identity, image
 from veloci.errors import Conflict
-from veloci.image.image import select
 from veloci.spec.reference import Reference
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ def remove(
     engine: Engine, descriptor: Descriptor, reference: Reference | None, *, force: bool, prune: bool
 ) -> list[tuple[str, str]]:
     """See Images.remove. reference: the one name to remove; None, as for an image given by ID, all of them."""
-    image_id = identity(engine, descriptor)
+    image_id, labels = identity(engine, descriptor)
     found = [listed.descriptor for listed in engine.images.all() if listed.id == image_id]
     same = {each.digest for each in found}
     names = [name for name, other in engine.names.all() if other.digest in same]
@@ -35,26 +35,18 @@ def remove(
         _check_unused(engine, image_id, reference, force=force)
     for name in going:
         engine.names.remove(name)
+        image(engine, "untag", image_id, labels)
     done = [("Untagged", Reference.parse(name).familiar()) for name in going]
     if last:
         for name in same.intersection(names):
             engine.names.remove(name)
         done.append(("Deleted", image_id))
+        image(engine, "delete", image_id)
         if prune:
             from veloci.engine.garbage import collect
 
             collect(engine)
     return done
-
-
-def identity(engine: Engine, descriptor: Descriptor) -> Digest:
-    """The image's ID, or the descriptor's digest for what cannot be read."""
-    from veloci.errors import VelociError
-
-    try:
-        return select(engine.store, descriptor).id
-    except VelociError:
-        return descriptor.digest
 
 
 def _check_unused(engine: Engine, image_id: Digest, reference: Reference | None, *, force: bool) -> None:

@@ -5,6 +5,7 @@ An image without a name is named by its manifest's digest, so that it is kept un
 
 from __future__ import annotations
 
+from veloci.engine import journal
 from veloci.errors import Conflict, Corrupt, InvalidInput, NotFound
 from veloci.image.image import Image, select
 from veloci.spec import digest as digests
@@ -166,7 +167,7 @@ class Images:
 
         engine = self._engine
         session = session or Session(warn=engine.warn)
-        return first(
+        pulled = first(
             session.configuration.candidates(name),
             lambda reference: pull(
                 engine.store,
@@ -180,6 +181,8 @@ class Images:
                 snapshots=engine.snapshots if geteuid() == 0 else None,
             ),
         )
+        journal.travelled(engine, "pull", pulled.reference, pulled.descriptor)
+        return pulled
 
     def push(
         self,
@@ -194,16 +197,19 @@ class Images:
         from veloci.transport.exchange import push
 
         engine, reference = self._engine, Reference.parse(name).with_default_tag()
-        return push(
+        descriptor = self._named(reference)
+        sent = push(
             engine.store,
             engine.names,
-            self._named(reference),
+            descriptor,
             reference,
             session=session,
             format=format,
             progress=progress,
             parallel=parallel,
         )
+        journal.travelled(engine, "push", reference, descriptor)
+        return sent
 
     def save(self, names: Iterable[str], file: str | int, *, progress: Progress | None = None) -> None:
         """Write Docker's archive, an OCI layout as well, of these images under the names that they are called by.
@@ -219,6 +225,8 @@ class Images:
             if reference and reference.tag and reference not in references:
                 references.append(reference)
         save(self._engine.store, self._engine.names, list(chosen.values()), file, progress=progress)
+        for descriptor, _ in chosen.values():
+            journal.image(self._engine, "save", *journal.identity(self._engine, descriptor))
 
     def load(self, file: str | int, *, progress: Progress | None = None) -> Iterator[tuple[Reference | None, Image]]:
         """Take the images of an archive, or of an OCI layout: each with a name, None for one that has none.
@@ -228,11 +236,15 @@ class Images:
         from veloci.engine.tasks import parallel
         from veloci.transport.archives import load
 
-        store = self._engine.store
+        store, told = self._engine.store, set()
         for name, descriptor in load(store, self._engine.names, file, progress=progress, parallel=parallel):
             if not name:
                 self.name(None, descriptor)
-            yield _reference(name) if name else None, self._read(descriptor) or select(store, descriptor)
+            image = self._read(descriptor) or select(store, descriptor)
+            if image.id not in told:
+                told.add(image.id)
+                journal.image(self._engine, "load", image.id, image.config.config.labels)
+            yield _reference(name) if name else None, image
 
     def all(self, repository: str = "", tag: str = "") -> list[Listed]:
         """Every image and its names, the newest first.
@@ -291,6 +303,7 @@ class Images:
         if before.digest != descriptor.digest:
             self.name(None, before)
         self._forget(descriptor.digest)
+        journal.named(self._engine, reference, descriptor)
 
     def _forget(self, digest: Digest) -> bool:
         """Drop the name that an image without names has; whether it had one."""
@@ -334,7 +347,9 @@ class Images:
 
         descriptor = import_(self._engine.store, file, changes=tuple(changes), message=message, platform=platform)
         self.name(reference, descriptor)
-        return select(self._engine.store, descriptor)
+        image = select(self._engine.store, descriptor)
+        journal.image(self._engine, "import", image.id, image.config.config.labels)
+        return image
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """The steps that made the image, the latest first; see image_describe."""

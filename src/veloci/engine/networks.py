@@ -1,7 +1,9 @@
-"""Networks as docker describes them: its API's Network object, of `network inspect` and `GET /networks`."""
+"""Networks: made and removed so that it is told, and described as docker's API does (its Network object)."""
 
 from __future__ import annotations
 
+from veloci.engine import journal
+from veloci.engine.record import WORDS
 from veloci.network.networks import DEFAULT, Networks
 
 TYPE_CHECKING = False
@@ -9,7 +11,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from veloci.engine.engine import Engine
     from veloci.network.store import Network
+
+
+def create(
+    engine: Engine,
+    name: str,
+    *,
+    subnet: str | None = None,
+    gateway: str | None = None,
+    internal: bool = False,
+    labels: Mapping[str, str] | None = None,
+) -> Network:
+    """Make a network, see Networks.create, and tell of it."""
+    made = engine.networks.create(name, subnet=subnet, gateway=gateway, internal=internal, labels=labels)
+    journal.network(engine, "create", made)
+    return made
+
+
+def remove(engine: Engine, name: str) -> None:
+    """Remove a network, see Networks.remove, and tell of it."""
+    removed = engine.networks.remove(name)
+    if removed:
+        journal.network(engine, "destroy", removed)
 
 
 def described(networks: Networks, *, names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -19,13 +44,13 @@ def described(networks: Networks, *, names: Mapping[str, str] | None = None) -> 
     """
     networks.default()
     found = [document(networks, network, names=names) for network in networks.all()]
-    found += [_word("host", "host"), _word("none", "null")]
+    found += [_word(name) for name in WORDS]
     return sorted(found, key=lambda each: str(each["Name"]))
 
 
 def find(networks: Networks, name: str, *, names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One network by its name, ID or the start of its ID. Raises NotFound, Conflict."""
-    for word in (_word("host", "host"), _word("none", "null")):
+    for word in map(_word, WORDS):
         if name == word["Name"] or (len(name) >= 12 and word["Id"].startswith(name)):
             return word
     return document(networks, networks.get(name), names=names)
@@ -78,9 +103,9 @@ def _shape(name: str, identity: str, driver: str, created: str) -> dict[str, Any
     }
 
 
-def _word(name: str, driver: str) -> dict[str, Any]:
-    """A network that is only a word for `--network`; its ID is the same everywhere."""
-    return _shape(name, _identity(f"veloci network {name}"), driver, "1970-01-01T00:00:00Z")
+def _word(name: str) -> dict[str, Any]:
+    driver, identity = WORDS[name]
+    return _shape(name, identity, driver, "1970-01-01T00:00:00Z")
 
 
 def _identity(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.engine.journal import pruned
 from veloci.errors import VelociError
 
 TYPE_CHECKING = False
@@ -31,11 +32,13 @@ def containers(engine: Engine, wanted: Callable[[Record], bool]) -> tuple[list[s
             continue
         gone.append(record.id)
         freed += size
+    pruned(engine, "container", freed)
     return gone, freed
 
 
 def networks(engine: Engine, wanted: Callable[[Network], bool]) -> list[str]:
     """Remove the networks but `bridge` that no container has and that are `wanted`. Returns their names."""
+    from veloci.engine.networks import remove
     from veloci.engine.record import Records
 
     used = {record.network for record in Records(engine.root, engine.run_root).all()}
@@ -44,10 +47,11 @@ def networks(engine: Engine, wanted: Callable[[Network], bool]) -> list[str]:
         if network.name == "bridge" or network.name in used or not wanted(network):
             continue
         try:
-            engine.networks.remove(network.name)
+            remove(engine, network.name)
         except VelociError:  # somebody uses it
             continue
         gone.append(network.name)
+    pruned(engine, "network")
     return gone
 
 
@@ -71,7 +75,9 @@ def images(engine: Engine, wanted: Callable[[Listed], bool], *, all: bool) -> tu
             done += remove(engine, listed.descriptor, None, force=True, prune=False)
         except VelociError:  # a container was made of it just now, or it is gone
             continue
-    return done, collect(engine, older=0)
+    freed = collect(engine, older=0)
+    pruned(engine, "image", freed)
+    return done, freed
 
 
 def _refers(engine: Engine, descriptor: Descriptor, kept: set[Digest]) -> bool:
@@ -117,4 +123,6 @@ def cache(
             entries.forget(each.name)
         left -= each.size
         gone.append(each.name)
-    return gone, freed + collect(engine, older=0)
+    freed += collect(engine, older=0)
+    pruned(engine, "builder", freed)
+    return gone, freed

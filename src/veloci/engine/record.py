@@ -20,6 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Networks that are only words for `--network`: driver, and an ID that is the same everywhere.
+WORDS = {
+    "host": ("host", "0f3e3fc97be29a3ff3649ba55956e1b9ac097f9d852a36248a7f2e3ad3b87693"),
+    "none": ("null", "31f29bb7201d3933af996a0f2b1002b11e9dd85ff4f2b694019b44d4b7af38cb"),
+}
 _HEX = frozenset("0123456789abcdef")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _ADJECTIVES = (

@@ -18,6 +18,7 @@ from time import time_ns
 from veloci.bundle.values import volume_name
 from veloci.errors import Conflict, InvalidInput, NotFound, Unsupported, VelociError
 from veloci.monitor import state
+from veloci.monitor.events import note
 from veloci.spec.document import Document, Wrong
 
 TYPE_CHECKING = False
@@ -45,6 +46,7 @@ class Volumes:
 
     def __init__(self, engine: Engine) -> None:
         self.root, self._containers = f"{engine.root}/volumes", f"{engine.root}/containers"
+        self._run_root = engine.run_root
 
     # --- the volumes
 
@@ -78,6 +80,7 @@ class Volumes:
                     anonymous=not name,
                 )
                 self._make(found)
+                self._tell("create", found.name)
             elif chosen and chosen != found.options:
                 raise Conflict(f"volume {name} exists with other options", hint=f"veloci volume rm {name}")
             if user:
@@ -179,6 +182,7 @@ class Volumes:
                 return
             grave = self._bury(name)
         self._discard(grave)
+        self._tell("destroy", name)
 
     def remove(self, name: str) -> None:
         """Remove a volume. Raises NotFound, Conflict if a container has it."""
@@ -192,6 +196,7 @@ class Volumes:
                 )
             grave = self._bury(name)
         self._discard(grave)
+        self._tell("destroy", name)
 
     def prune(self, wanted: Callable[[Volume], bool]) -> tuple[list[str], int]:
         """Remove the volumes that no container has and that are `wanted`. Returns their names, and the bytes freed."""
@@ -207,7 +212,11 @@ class Volumes:
             gone.append(volume.name)
             freed += count
         self._sweep()
+        note(self._run_root, "volume", "prune", "", {"reclaimed": str(freed)})
         return gone, freed
+
+    def _tell(self, action: str, name: str) -> None:
+        note(self._run_root, "volume", action, name, {"driver": "local"})
 
     def _bury(self, name: str) -> str:
         """Take a volume out of sight, in one step. The lock is held."""

@@ -106,12 +106,14 @@ class Monitor:
 
     def _start(self) -> VelociError | None:
         """Create, connect, start. Returns why that could not be done; then nothing of it is left."""
+        events.tell_uses(self.task.run_root, self.task.uses, begin=True)
         try:
             self._create()
             self._connect()
             self.runtime.start(self.task.id)
         except VelociError as error:
             self._clean_after(error)
+            events.tell_uses(self.task.run_root, self.task.uses, begin=False)
             return error
         self.started_at = time_ns()
         self._examine()
@@ -194,6 +196,7 @@ class Monitor:
         if killed:
             self._tell("oom")
         self._tell("die", exitCode=str(code))
+        events.tell_uses(self.task.run_root, self.task.uses, begin=False)
         return code
 
     def _turn(self, seconds: float) -> bool:

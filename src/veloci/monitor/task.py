@@ -19,6 +19,7 @@ class Task(Document):
     config: Json = None  # config.json
     joined: Json = None  # a namespace's kind (network, pid, ipc) -> ID of the container whose it is
     lease: Json = None  # the network's lease; None: no network of ours
+    uses: tuple[Json, ...] = ()  # what is told of at its start and end: type (network, volume), id, attributes
     stdin: bool = False  # whether the container's standard input stays open
     stdin_once: bool = True  # it ends with the client that had it
     rows: int = 0  # of its terminal; 0: not known

@@ -25,6 +25,7 @@ def new_lease(network: Network, bridge: links.Link, container: str, address: str
     """A lease without its ports; `Networks.prepare` says what is in it."""
     return {
         "network": network.name,
+        "network_id": network.id,
         "container": container,
         "address": address,
         "prefix": network.range().prefix,

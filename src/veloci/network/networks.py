@@ -110,8 +110,8 @@ class Networks:
         with self._store.lock(), _netlink() as net:
             return self._read_or_default(net, DEFAULT)
 
-    def remove(self, name: str) -> None:
-        """Remove a network, also one whose file is damaged.
+    def remove(self, name: str) -> Network | None:
+        """Remove a network, also one whose file is damaged: of that nothing is known, None.
 
         Raises NotFound, Conflict if it is predefined or somebody is connected.
         """
@@ -123,7 +123,7 @@ class Networks:
                 if self._store.holders(name):
                     raise
                 self._store.remove(name)
-            return
+            return None
         if network is None or network.name == DEFAULT:
             raise predefined
         with self._store.lock(), _netlink() as net:
@@ -133,6 +133,7 @@ class Networks:
                 raise Conflict(f"network {network.name} is in use by {names}", hint="stop or remove them first")
             bridges.lower(net, network)
             self._store.remove(network.name)
+        return network
 
     def leases(self, name: str) -> list[Lease]:
         """The leases of a network, by address."""
@@ -151,7 +152,7 @@ class Networks:
     ) -> Lease:
         """Reserve an address and `ports` for a container, and bring the network's bridge up.
 
-        Gives a lease: network, container, address, prefix, gateway ("" in an internal network), mac,
+        Gives a lease: network, network_id, container, address, prefix, gateway ("" in an internal network), mac,
         bridge, veth, mtu, ports (dicts: hostAddress, hostPort, containerPort, protocol), warnings (why
         packets may not pass). A lease that the container had in this network before is taken back first.
         Raises NotFound, InvalidInput, Conflict for an address or a port in use; nothing is left then.
