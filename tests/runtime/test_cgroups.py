@@ -303,6 +303,27 @@ def test_kill_of_all_reaches_every_process(runtime):
     assert json.loads(runtime("ps", "-f", "json", runtime.id).stdout) == []
 
 
+@pytest.mark.needs("strace")
+def test_version_2_kills_all_at_once_who_forks_as_fast_as_it_can(runtime, tmp_path):
+    """With no process between being seen and being killed, whose number could be another's then: Linux 5.14."""
+
+    def change(config):
+        config["linux"]["namespaces"] = [each for each in config["linux"]["namespaces"] if each["type"] != "pid"]
+
+    runtime.detached("sh", "-c", "while :; do sleep 100 & sleep 0.01; done", change=change)
+    time.sleep(0.2)
+    words = [runtime.program, "--root", str(runtime.root), "delete", "--force", runtime.id]
+    trace = tmp_path / "trace"
+    subprocess.run(
+        ["strace", "-fqq", "-e", "trace=openat,kill,pidfd_send_signal", "-o", trace, *words], check=True, timeout=60
+    )
+    lines = trace.read_text().splitlines()
+    if " - cgroup2 " in Path("/proc/self/mountinfo").read_text():
+        assert len([line for line in lines if "/cgroup.kill" in line and "= -1" not in line]) == 1
+        assert len([line for line in lines if " kill(" in line]) <= 1  # of the first process
+    assert runtime.traces() == []
+
+
 V2 = pytest.mark.skipif(not (CGROUP / "cgroup.controllers").exists(), reason="version 2 is not alone on this host")
 V2_FILES = [
     ({"memory": {"limit": 32 * MIB}}, "memory.max", [str(32 * MIB)]),

@@ -1,4 +1,4 @@
-"""update: every flag, and resources as JSON."""
+"""update: every flag, and resources as JSON; the files are version 1's: those of 2 are in test_cgroups_unified."""
 
 import json
 import os
@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 CGROUP = Path("/sys/fs/cgroup")
-pytestmark = [
-    pytest.mark.needs("root", "namespaces", "busybox"),
-    pytest.mark.skipif(
-        not (CGROUP / "memory/memory.limit_in_bytes").exists(), reason="this host has no cgroup version 1"
-    ),
-]
+pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
+V1 = pytest.mark.skipif(
+    not (CGROUP / "memory/memory.limit_in_bytes").exists(), reason="this host has no cgroup version 1"
+)
 GROUP = f"veloci-update-{os.getpid()}"
 MIB = 1 << 20
 
@@ -53,6 +51,7 @@ FLAGS = [
 ]
 
 
+@V1
 def test_every_flag_changes_its_file_and_leaves_the_others(running):
     for words, controller, file, wanted in FLAGS:
         if file.startswith("cpu.rt") and not (CGROUP / controller / file).exists():
@@ -64,6 +63,7 @@ def test_every_flag_changes_its_file_and_leaves_the_others(running):
     assert value("cpu", "cpu.shares") == "100"
 
 
+@V1
 def test_flags_of_newer_runcs(runtime):
     runtime.detached("sleep", "100", change=lambda c: c["linux"].update(cgroupsPath=f"/{GROUP}"))
     for words, file, wanted in (
@@ -78,6 +78,7 @@ def test_flags_of_newer_runcs(runtime):
 WANTED = {"memory": {"limit": 40 * MIB}, "cpu": {"shares": 300, "cpus": "0"}, "pids": {"limit": 12}}
 
 
+@V1
 @pytest.mark.parametrize("place", ["file", "stdin"])
 def test_resources_are_read_as_json(running, tmp_path, place):
     (tmp_path / "resources").write_text(json.dumps(WANTED))
@@ -88,6 +89,7 @@ def test_resources_are_read_as_json(running, tmp_path, place):
     assert (value("cpu", "cpu.shares"), value("cpuset", "cpuset.cpus"), value("pids", "pids.max")) == ("300", "0", "12")
 
 
+@V1
 def test_a_container_that_is_created_can_be_updated(either):
     either.created("true", change=lambda c: c["linux"].update(cgroupsPath=f"/{GROUP}"))
     assert either("update", "--pids-limit", "9", either.id).returncode == 0
@@ -118,6 +120,7 @@ def test_a_container_that_has_ended_cannot_be_updated(runtime):
     assert runtime("update", "--pids-limit", "9", runtime.id).stderr == "veloci-runtime: container not running\n"
 
 
+@V1
 def test_a_realtime_period_shorter_than_the_runtime_there_is_comes_after_the_new_runtime():
     from veloci.runtime.cgroup import v1
     from veloci.spec.runtime import Resources

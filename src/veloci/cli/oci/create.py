@@ -98,7 +98,9 @@ def notifying() -> Notify | None:
 
 
 def _listening() -> int:
-    """How many sockets a service manager hands over from descriptor 3 on — sd_listen_fds(3)."""
+    """How many sockets a service manager hands over from descriptor 3 on — sd_listen_fds(3): none meant for another."""
+    if posix.environ.get(b"LISTEN_PID", b"") != str(posix.getpid()).encode():
+        return 0
     text = posix.environ.get(b"LISTEN_FDS", b"").decode(errors="replace") or "0"
     if not (text.isascii() and text.isdecimal()):
         raise InvalidInput(f"{text!r} is not a number", where="LISTEN_FDS")
