@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _TELLING = (  # of /proc, as runc's list
     "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo sys/kernel/ns_last_pid sys/crypto/fips_enabled"
 ).split()
-_SAID = (  # the attributes of a mount that stand for themselves; of the access times one always holds
+SAID = (  # the attributes of a mount that stand for themselves; of the access times one always holds
     m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC | m.MOUNT_ATTR_NOSYMFOLLOW
 )
 _KINDS = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
@@ -155,7 +155,7 @@ def attach(
     _guard(child, place, tree)
     late = set & m.MOUNT_ATTR_RDONLY
     if set or clear:
-        _say_all(tree, set & ~late, clear, _SAID & ~set & ~clear)
+        _say_all(tree, set & ~late, clear, SAID & ~set & ~clear)
     if set_all or clear_all:
         m.mount_setattr(tree, set=set_all, clear=clear_all, recursive=True)
     _attach(tree, place, propagation)

@@ -14,7 +14,7 @@ Options, before the command:
   --log FILE          where errors and warnings go; standard error unless said
   --log-format FORM   text or json
   --debug             log each step as well
-  --explain           on a failure, show the step that failed, its system calls and its reason
+  --explain           on a failure, show the step that failed, its system calls, its reason and what to do
   --systemd-cgroup    let systemd make the control groups; cgroupsPath is slice:prefix:name
   --rootless MODE     auto, true or false: whether containers are made without privilege over the host
   --criu FILE         the program that checkpoints and restores; `criu` of PATH unless said

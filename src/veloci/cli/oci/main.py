@@ -96,15 +96,13 @@ def main(words: list[str] | None = None) -> int:
 
 def _failed(name: str, error: VelociError) -> int:
     """Say it as runc's callers look for it. Returns the exit status; runc's is 3 for a command that there is not."""
-    step = str(error.args[0]).partition(":")[0]
     made = name in _PREFIX and str(error).startswith("exec: ")
     _report(_PREFIX.get(name, "") + ("unable to start container process: " if made else "") + str(error), error.hint)
     if "explain" in _chosen:
-        from veloci.runtime.explain import about
+        from veloci.runtime.remedy import explained
 
-        calls, why = about(step)
-        if calls:
-            print(f"  the step {step}: {calls}\n  its reason: {why}", file=sys.stderr)
+        for line in explained(error):
+            print(f"  {line}", file=sys.stderr)
     return 3 if error.exit_status == 3 else _FAILURE.get(name, 1)
 
 

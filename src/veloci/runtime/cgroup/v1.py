@@ -15,15 +15,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from veloci.spec.runtime import BlockIo, Cpu, Memory, Network, Resources
 
-    Places = dict[str, str]
+    Setting = tuple[str, str, str]  # file, value, place below linux.resources
 
 _AT = "config.json: $.linux.resources"
 _UNLIMITED = 2**63 - 2**16  # rounded down to a page, of which the largest are of 64 KiB
 
 
-def apply(places: Places, resources: Resources, *, devices: bool) -> None:
-    """Write what `resources` sets, and with `devices` its device rules. Raises HostError, Unsupported."""
-    found = {name: directory for names, directory in places.items() for name in names.split(",")}
+class Places(dict[str, str]):
+    """Controller -> directory. told: where what would be written is noted instead."""
+
+    told: list[Setting] | None = None
+
+    def write(self, controller: str, file: str, value: str, at: str) -> None:
+        """Write `value` to a file of the controller's directory. Raises OSError."""
+        if self.told is None:
+            write(self[controller], file, value)
+        else:
+            self.told.append((file, value, at))
+
+
+def apply(places: dict[str, str], resources: Resources, *, devices: bool, told: list[Setting] | None = None) -> None:
+    """Write what `resources` sets, and with `devices` its device rules. Raises HostError, Unsupported.
+
+    told: gets what would be written; nothing is.
+    """
+    found = Places((name, directory) for names, directory in places.items() for name in names.split(","))
+    found.told = told
     if resources.unified:
         raise Unsupported("invalid configuration: cannot use unified on cgroup v1", where=f"{_AT}.unified")
     if devices:
@@ -56,7 +73,7 @@ def _set(found: Places, controller: str, file: str, value: object, at: str) -> N
     if controller not in found:
         raise Unsupported(f"cannot set {file}: the cgroup controller {controller} is not mounted", where=f"{_AT}.{at}")
     try:
-        write(found[controller], file, str(value))
+        found.write(controller, file, str(value), at)
     except OSError as error:
         raise HostError(f"set {file} to {value}", error, where=f"{_AT}.{at}") from error
 
@@ -73,6 +90,9 @@ def _devices(found: Places, resources: Resources) -> None:
             files.append((file, []))
         files[-1][1].append(value)
     for file, values in files:
+        if found.told is not None:
+            found.told += [(file, value, "devices") for value in values]
+            continue
         try:
             write_all(found["devices"], file, values)
         except OSError as error:
@@ -103,7 +123,9 @@ def _memory(found: Places, memory: Memory) -> None:
     ):
         if value > 0 or (value < 0 and _current(found, file) < _UNLIMITED):
             _set(found, "memory", file, value, at)
-            if 0 < value < _current(found, file):  # Linux 5.16 and later take a limit of kernel memory for none
+            if found.told is None and 0 < value < _current(
+                found, file
+            ):  # Linux 5.16 and later take a limit of kernel memory for none
                 raise Unsupported(f"this kernel has no such limit: {file} stays as it is", where=f"{_AT}.{at}")
 
 

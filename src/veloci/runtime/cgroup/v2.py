@@ -42,8 +42,7 @@ def apply(directory: str, resources: Resources, *, devices: bool) -> None:
 
     Raises HostError, InvalidInput, and Unsupported for what only version 1 has.
     """
-    _refuse(resources)
-    for file, value, at in _settings(directory, resources):
+    for file, value, at in settings(directory, resources):
         try:
             write(directory, file, str(value))
         except OSError as error:
@@ -64,7 +63,9 @@ def weight(shares: int) -> int:
     return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
-def _settings(directory: str, resources: Resources) -> Iterator[Setting]:
+def settings(directory: str, resources: Resources) -> Iterator[Setting]:
+    """What `resources` sets, each as a file of `directory`, its value, its place. Raises InvalidInput, Unsupported."""
+    _refuse(resources)
     if resources.pids and resources.pids.limit is not None:
         yield "pids.max", _or_max(resources.pids.limit or 1), "pids.limit"  # as in v1
     if resources.memory:
@@ -111,7 +112,7 @@ def _refuse(resources: Resources) -> None:
 
 
 def _memory(directory: str, memory: Memory) -> Iterator[Setting]:
-    if memory.check_before_update and memory.limit and memory.limit > 0:
+    if memory.check_before_update and memory.limit and memory.limit > 0 and exists(f"{directory}/memory.current"):
         used = int(read(directory, "memory.current"))
         if used > memory.limit:
             raise InvalidInput(f"{memory.limit} is less than the {used} bytes in use", where=f"{_AT}.memory.limit")
