@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from veloci.errors import InvalidInput, Unsupported
 from veloci.spec import digest, media, platform
+from veloci.spec.document import loads
 from veloci.spec.image import Descriptor, ImageConfig, Index, Manifest
 from veloci.spec.platform import Platform
 from veloci.spec.reference import Reference
@@ -179,12 +180,18 @@ def test_a_platform_requires_architecture_and_os(field):
     [
         ("linux/arm64", "linux/arm64/v8", True),
         ("linux/arm64/v8", "linux/arm64", True),
-        ("linux/arm64/v9", "linux/arm64/v8", False),
+        ("linux/arm64/v9", "linux/arm64/v8", True),
+        ("linux/arm64", "linux/arm64/v8.2", False),
+        ("linux/arm64/v8.10", "linux/arm64/v8.9", True),
+        ("linux/riscv64", "linux/riscv64/rva20", True),
+        ("linux/riscv64/rva22", "linux/riscv64/rva20", False),
         ("linux/arm/v7", "linux/arm/v7", True),
         ("linux/arm/v7", "linux/arm", True),
         ("linux/arm", "linux/arm/v8", False),
         ("linux/arm/v7", "linux/arm/v5", True),
-        ("linux/amd64", "linux/amd64/v3", True),
+        ("linux/amd64", "linux/amd64/v3", False),
+        ("linux/amd64", "linux/amd64/v1", True),
+        ("linux/amd64/v3", "linux/amd64", True),
         ("linux/amd64/v2", "linux/amd64/v3", False),
         ("linux/amd64", "freebsd/amd64", False),
     ],
@@ -192,6 +199,22 @@ def test_a_platform_requires_architecture_and_os(field):
 def test_variants(wanted, offered, fits):
     """image-index.md#platform-variants."""
     assert platform.matches(platform.parse(wanted), platform.parse(offered)) is fits
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "places"),
+    [
+        ("linux/arm/v7", "arm/v5 arm/v8 arm/v7 arm/v6 arm/v7", [2, 4, 3, 0]),
+        ("linux/amd64", "amd64/v3 amd64/v2 amd64 amd64/v1 arm64", [2, 3]),
+        ("linux/amd64/v2", "amd64 amd64/v2", [1, 0]),
+        ("linux/riscv64/rva20", "riscv64 riscv64/rva22 riscv64/rva20", [2, 0]),
+        ("linux/amd64", "- amd64 -", [1, 0, 2]),
+    ],
+)
+def test_the_nearest_variant_comes_first_and_of_equal_ones_the_first(wanted, offered, places):
+    """image-index.md: "If multiple manifests match a client or runtime's requirements, the first matching entry"."""
+    there = [None if each == "-" else platform.parse(f"linux/{each}") for each in offered.split()]
+    assert platform.preferred(platform.parse(wanted), there) == places
 
 
 # -- config.md
@@ -390,6 +413,15 @@ def test_depth_is_bounded(deep):
     with pytest.raises(InvalidInput) as failure:
         decode(Descriptor, deep)
     assert len(str(failure.value)) < 600
+
+
+def test_whatever_is_read_as_json_is_not_nested_too_deeply():
+    """Also what is no document of ours: tokens, lists, errors. And what is a little less deep than can be read."""
+    with pytest.raises(ValueError, match="nested too deeply"):
+        loads(b"[" * 100_000)
+    for depth in range(500, 1000):
+        with pytest.raises(InvalidInput):
+            decode(Descriptor, b'{"mediaType":' + b"[" * depth + b"]" * depth + b"}")
 
 
 # -- references: github.com/distribution/reference, and distribution-spec v1.1.1 spec.md#pulling-manifests

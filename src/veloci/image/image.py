@@ -70,7 +70,7 @@ class Image:
 
 
 def select(store: Store, descriptor: Descriptor, wanted: Platform | None = None) -> Image:
-    """The image behind `descriptor`: itself, or the first in an index that fits.
+    """The image behind `descriptor`: itself, or the one in an index that fits best.
 
     wanted: None is this machine's platform; an image that stands alone is taken whatever it is for,
     unless a platform is given. Raises NotFound with what there is instead.
@@ -97,7 +97,7 @@ def platform_of(config: ImageConfig) -> Platform:
 
 
 def _find(store: Store, descriptor: Descriptor, wanted: Platform, offered: list[str], depth: int) -> Descriptor | None:
-    """The descriptor of the first manifest that fits, depth first; what does not is added to `offered`."""
+    """The descriptor of the manifest that fits best, depth first; what does not fit is added to `offered`."""
     if media.is_manifest(descriptor.media_type):
         return descriptor
     if not media.is_index(descriptor.media_type):
@@ -105,12 +105,11 @@ def _find(store: Store, descriptor: Descriptor, wanted: Platform, offered: list[
     if not depth:
         raise InvalidInput(f"{descriptor.digest}: more than {DEPTH} indexes within each other")
     index = Index.decode(store.read(descriptor), name=f"index {descriptor.digest}")
-    for entry in index.manifests:
-        if entry.platform and not platform.matches(wanted, entry.platform):
-            if entry.platform.os != "unknown":  # an attestation
-                offered.append(str(entry.platform))
-        elif media.is_manifest(entry.media_type) or media.is_index(entry.media_type):
+    for place in platform.preferred(wanted, [entry.platform for entry in index.manifests]):
+        entry = index.manifests[place]
+        if media.is_manifest(entry.media_type) or media.is_index(entry.media_type):
             found = _find(store, entry, wanted, offered, depth - 1)
             if found is not None:
                 return found
+    offered += platform.others(wanted, [entry.platform for entry in index.manifests])
     return None

@@ -10,6 +10,10 @@ from os import uname
 from veloci.errors import InvalidInput
 from veloci.spec.document import Document
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # uname's machine -> architecture (Go's GOARCH), variant
 _MACHINES = {
     "x86_64": ("amd64", None),
@@ -21,6 +25,8 @@ _MACHINES = {
     "s390x": ("s390x", None),
     "riscv64": ("riscv64", None),
 }
+_MARKS = str.maketrans("", "", "-_.")
+_USUAL = {"arm64": "v8", "arm": "v7", "amd64": "v1"}  # the variant that no variant is
 _SPELLINGS = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm", "i386": "386"}
 
 
@@ -49,18 +55,48 @@ def parse(text: str) -> Platform:
     parts = text.lower().split("/")
     if len(parts) == 1:
         parts = [parts[0], host().architecture] if parts[0] == "linux" else ["linux", *parts]
-    if len(parts) > 3 or not all(part and part.replace("-", "").replace("_", "").isalnum() for part in parts):
+    if len(parts) > 3 or not all(part and part.translate(_MARKS).isalnum() for part in parts):
         raise InvalidInput(f"{text!r} is not a platform", hint="write it as os/architecture[/variant]: linux/arm64/v8")
     architecture = _SPELLINGS.get(parts[1], parts[1])
     return Platform(os=parts[0], architecture=architecture, variant=parts[2] if len(parts) == 3 else None)
 
 
 def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether an image for `offered` runs on `wanted`. As in docker, no variant fits any; arm64 is v8, arm v7."""
+    """Whether an image for `offered` runs on `wanted`: what an earlier variant of a processor runs, later ones run too.
+
+    As in docker and podman no variant is arm's v7, arm64's v8, amd64's v1: an image for amd64/v3 is not taken for one
+    that every amd64 runs.
+    """
+    return _fit(wanted, offered) is not None
+
+
+def preferred(wanted: Platform, offered: Sequence[Platform | None]) -> list[int]:
+    """Which of these fit, by their places, the best first: the nearest variant, of equal ones the first; None last.
+
+    image-index.md#image-index-property-descriptions has the first of those that match; that debian for arm/v7 is not
+    its arm/v5, which stands before it, is how all clients read that.
+    """
+    fits = [(_fit(wanted, each) if each else (-1,), place) for place, each in enumerate(offered)]
+    return [place for fit, place in sorted(((f, p) for f, p in fits if f), key=lambda each: each[0], reverse=True)]
+
+
+def others(wanted: Platform, offered: Sequence[Platform | None]) -> list[str]:
+    """Those that do not fit, to be told; an attestation is for no platform."""
+    return [str(each) for each in offered if each and each.os != "unknown" and not matches(wanted, each)]
+
+
+def _fit(wanted: Platform, offered: Platform) -> tuple[int, ...] | None:
+    """How well an image for `offered` does on `wanted`, more is better; None: not at all."""
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
-        return False
-    usual = {"arm64": "v8", "arm": "v7"}.get(wanted.architecture)
+        return None
+    usual = _USUAL.get(wanted.architecture)
     mine, theirs = wanted.variant or usual, offered.variant or usual
-    if wanted.architecture == "arm" and mine and theirs:
-        return theirs <= mine  # v6 runs on v7
-    return wanted.variant is None or offered.variant is None or mine == theirs
+    if usual and (have := _version(mine)) and (needed := _version(theirs)):
+        return needed if needed <= have else None
+    return (1,) if mine == theirs else None if wanted.variant and offered.variant else (0,)
+
+
+def _version(variant: str | None) -> tuple[int, ...]:
+    """`v8.2` as numbers; nothing for another form."""
+    parts = (variant or "").removeprefix("v").split(".")
+    return tuple(map(int, parts)) if all(part.isascii() and part.isdecimal() for part in parts) else ()

@@ -18,7 +18,7 @@ CONFIG = 4 << 20  # bytes of a config, at most
 
 
 def select(source: Source, descriptor: Descriptor, raw: bytes, wanted: Platform | None) -> tuple[Descriptor, bytes]:
-    """The manifest of the image for a platform (None: this machine's): itself, or the first in an index that fits.
+    """The manifest of the image for a platform (None: this machine's): itself, or the one in an index that fits best.
 
     An image that stands alone is taken whatever it is for, unless a platform is given. Raises NotFound.
     """
@@ -43,17 +43,17 @@ def _fitting(
 ) -> tuple[Descriptor, bytes] | None:
     if not depth:
         raise InvalidInput(f"more than {DEPTH} indexes within each other", where=source.name)
-    for entry in Index.decode(raw, name=f"index {descriptor.digest}").manifests:
-        if entry.platform and not platform.matches(wanted, entry.platform):
-            if entry.platform.os != "unknown":  # an attestation
-                offered.append(str(entry.platform))
-        elif media.is_manifest(entry.media_type):
+    entries = Index.decode(raw, name=f"index {descriptor.digest}").manifests
+    for place in platform.preferred(wanted, [entry.platform for entry in entries]):
+        entry = entries[place]
+        if media.is_manifest(entry.media_type):
             return source.manifest(entry)
-        elif media.is_index(entry.media_type):
+        if media.is_index(entry.media_type):
             inner, inner_raw = source.manifest(entry)
             found = _fitting(source, inner, inner_raw, wanted, offered, depth - 1)
             if found is not None:
                 return found
+    offered += platform.others(wanted, [entry.platform for entry in entries])
     return None
 
 
