@@ -108,6 +108,16 @@ def test_a_kept_part_that_was_wrong_is_thrown_away(store):
     assert store.partial(of(DATA)) == 0
 
 
+def test_a_kept_part_that_is_longer_than_the_blob_is_forgotten(store):
+    Path(store.partial_path(of(DATA))).parent.mkdir(parents=True)
+    Path(store.partial_path(of(DATA))).write_bytes(DATA + b"x")
+    with store.claim(blob()) as claim:
+        assert claim.start == 0
+        with claim.keeping(cut(DATA)):
+            pass
+    assert store.read(blob()) == DATA
+
+
 def test_a_writer_that_is_killed_leaves_its_bytes_to_the_next(store):
     killed = child(
         store,

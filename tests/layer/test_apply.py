@@ -161,11 +161,41 @@ def test_nothing_leads_out_of_the_root(tmp_path, overlay):
         ([(".wh.d/x", b"")], "is below a whiteout's name"),
         ([("a", b"", {"type": b"V"})], "is of type b'V', which no layer may hold"),
         ([("a => a", b"")], "is a hard link to itself"),
+        ([("a => d/..", b"")], "is a hard link to the root"),
+        ([("..", b"")], "the root can only be a directory"),
+        ([("d/", None), ("d/../..", b"")], "the root can only be a directory"),
     ],
 )
 def test_what_no_layer_may_say_is_refused(tmp_path, overlay, entries, message):
     with pytest.raises(InvalidInput, match=message):
         put(tmp_path, layer(*entries), overlay=overlay)
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_a_hard_link_to_a_symlink_is_the_symlink_not_what_it_points_to(tmp_path, overlay):
+    victim, root = tmp_path / "victim", tmp_path / "root"
+    victim.write_bytes(b"safe")
+    root.mkdir()
+    put(root, layer((f"s -> {victim}", b""), ("h => s", b"")), overlay=overlay)
+    assert (os.readlink(root / "h"), victim.stat().st_nlink) == (str(victim), 1)
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_a_directory_that_turns_into_a_symlink_gives_nothing_its_time(tmp_path, overlay):
+    """Directories get their times last: neither what lies outside nor what took a directory's place gets that one's."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    os.utime(outside, ns=(7, 7))
+    entries = [
+        ("d/", None, {"mtime": 5}),
+        (f"d -> {outside}", b""),
+        ("e/", None, {"mtime": 5}),
+        ("e -> new", b""),
+        ("new/", None, {"mtime": 9}),
+    ]
+    put(root, layer(*entries), overlay=overlay)
+    assert (outside.stat().st_mtime_ns, (root / "new").stat().st_mtime) == (7, 9)
 
 
 def test_overlayfs_own_attributes_are_not_taken_from_a_tar(tmp_path):

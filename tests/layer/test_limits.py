@@ -84,6 +84,38 @@ def test_an_absurd_header_is_refused(tmp_path, data, message):
         Tree().add([data + END])
 
 
+def old_sparse(pieces):
+    """A file by GNU's old sparse map, of so many empty pieces: four in the header, 21 in each block after it."""
+    piece = (b"%011o\0" * 2) % (0, 0)
+    block = bytearray(header(kind=b"S"))
+    block[257:265] = b"ustar  \0"
+    block[386:483] = piece * 4 + b"\1"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    blocks = pieces // 21
+    return bytes(block) + b"".join(
+        (piece * 21 + bytes([each < blocks - 1])).ljust(512, b"\0") for each in range(blocks)
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (old_sparse(50_000), "too large a sparse map"),
+        (
+            pax(size=b"%d" % (1 << 30), GNU_sparse_major=b"1", GNU_sparse_minor=b"0", GNU_sparse_realsize=b"5")
+            + b"1000000\n"
+            + b"0\n" * (1 << 20),
+            "a sparse map that does not end",
+        ),
+    ],
+    ids=["gnu", "pax"],
+)
+def test_a_sparse_map_has_a_largest_size(tmp_path, data, message):
+    with pytest.raises(InvalidInput, match=message):
+        put(tmp_path, data)
+
+
 def test_a_pax_size_wins_so_no_entry_hides(tmp_path):
     """CVE-2025-62518's class: a header that says 0 and a record that says 1,024 hide two entries."""
     hidden = header(b"hidden", 0) + header(b"hidden2", 0)

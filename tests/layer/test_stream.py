@@ -7,6 +7,7 @@ import lzma
 import platform
 import random
 import subprocess
+import zlib
 
 import pytest
 import zstandard
@@ -67,10 +68,37 @@ def test_a_zstd_bomb_comes_in_bounded_pieces():
     assert max(map(len, decompressed([bomb]))) <= 64 << 20
 
 
-def test_a_zstd_frame_may_not_ask_for_a_huge_window():
-    huge = bytes.fromhex("28b52ffd 00 f8 010000")  # a window of 2 GiB
-    with pytest.raises(Corrupt, match="zstd stream: expected valid data"):
-        list(decompressed([huge + bytes(20)]))
+@pytest.mark.parametrize(("exponent", "fits"), [(17, True), (18, False), (31, False)])
+def test_a_zstd_frame_may_not_ask_for_a_huge_window(exponent, fits):
+    """A frame of one empty block with a window of 2^(10 + exponent) bytes (RFC 8878, 3.1.1.1.2): 128 MiB at most."""
+    frame = bytes.fromhex("28b52ffd 00") + bytes([exponent << 3]) + bytes.fromhex("010000")
+    if fits:
+        assert list(decompressed([frame])) == []
+        return
+    with pytest.raises(Corrupt, match=r"zstd stream: expected valid data, got .*memory"):
+        list(decompressed([frame]))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(0x1A, True), (0x20, False)])
+def test_an_xz_stream_may_not_ask_for_a_huge_dictionary(size, fits):
+    """Of 32 MiB, of 256 MiB (xz file format, 5.3.1)."""
+    packed = bytearray(lzma.compress(b"x"))
+    assert packed[14:16] == b"\x21\x01"  # LZMA2's filter ID, and the size of what follows: the dictionary's
+    packed[16] = size
+    packed[20:24] = zlib.crc32(packed[12:20]).to_bytes(4, "little")
+    if fits:
+        assert list(decompressed([bytes(packed)])) == [b"x"]
+        return
+    with pytest.raises(Corrupt, match="xz stream: expected valid data, got Memory usage limit exceeded"):
+        list(decompressed([bytes(packed)]))
+
+
+def test_xz_streams_may_be_padded_wherever_the_chunks_end():
+    one, padding = lzma.compress(b"one"), bytes(4)
+    for chunks in ([one + padding, one], [one, padding, one], [one, padding, padding + one]):
+        assert b"".join(decompressed(chunks)) == b"oneone"
+    with pytest.raises(Corrupt):
+        list(decompressed([one, padding, b"more"]))
 
 
 @given(st.binary(max_size=60))

@@ -193,6 +193,17 @@ def test_a_password_is_not_sent_in_the_open_to_another_host(realm):
         assert asked(server) == []
 
 
+@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "localhost", "[::ffff:127.0.0.1]"])
+def test_a_registry_out_there_names_no_inner_address_also_behind_a_proxy(host):
+    """By a proxy we connect to no address, so what stands in the realm is all that can be looked at."""
+    asks = []
+    there = auth.Auth("https://images.example", ME, lambda *asked: asks.append(asked))
+    with pytest.raises(Denied) as failure:
+        there.learn(f'Bearer realm="https://{host}/token"', "repository:app:pull", None)
+    assert str(failure.value) == f"images.example: the registry asks for a token from the inner address {host}"
+    assert asks == []
+
+
 @pytest.mark.needs("openssl")
 def test_a_realm_must_not_leave_encryption(tmp_path):
     authority = certified(tmp_path, "authority")

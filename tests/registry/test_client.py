@@ -296,6 +296,18 @@ def test_a_redirect_takes_no_credentials_elsewhere():
         assert cdn.seen == [("GET", "/blob", None)]
 
 
+@pytest.mark.parametrize("wants", ["Basic realm=x", 'Bearer realm="http://{host}/token"'])
+def test_whom_a_redirect_leads_to_is_not_told_who_we_are_when_it_asks(wants):
+    def asks(request):
+        request.reply(401, b"{}", WWW_Authenticate=wants.format(host=request.headers["Host"]))
+
+    with Scripted(asks) as cdn:
+        answer = v2(lambda request: request.reply(307, Location=f"http://{cdn.address}/blob"))
+        with Scripted(answer) as bad, pytest.raises(Denied):
+            whole(repository(bad.address, credentials=Credentials("me", "secret")))
+        assert cdn.seen == [("GET", "/blob", None)]
+
+
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1"])
 def test_a_redirect_to_no_web_address_is_refused(target):
     answer = v2(lambda request: request.reply(302, Location=target))

@@ -13,6 +13,7 @@ from peers import Scripted
 from wire import BLOB, DATA, MANIFEST, certified, opened, repository, serves, tokens, v2, verified, whole
 
 from veloci.errors import Denied, InvalidInput, Unavailable
+from veloci.registry.answers import check_target
 from veloci.registry.credentials import Credentials
 from veloci.registry.inner import is_inner
 from veloci.registry.proxies import proxy
@@ -300,6 +301,33 @@ def test_a_registry_out_there_cannot_have_us_ask_an_inner_host_for_a_token(outsi
             with Scripted(answer, host=outside) as registry, refused:
                 whole(repository(registry.address, tls_verify=False, credentials=Credentials("me", "secret")))
         assert victim.seen == []
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("http://images.example/x", "images.example without encryption"),
+        ("http://cdn.example/x", "cdn.example without encryption"),
+        ("https://10.0.0.1/x", "the inner address 10.0.0.1"),
+        ("https://localhost:5000/x", "the inner address localhost:5000"),
+    ],
+)
+def test_an_encrypted_registry_leads_to_none_in_the_open_and_none_inside_also_behind_a_proxy(target, why):
+    """By a proxy we connect to no address, so what stands there is all that can be looked at."""
+    with pytest.raises(Denied) as failure:
+        check_target(target, "https://images.example", "app")
+    assert str(failure.value) == f"app: the registry points to {why}"
+    check_target("https://cdn.example/x", "https://images.example", "app")
+
+
+@pytest.mark.needs("openssl")
+def test_a_redirect_must_not_leave_encryption(tls):
+    with Scripted(lambda request: request.reply(200, DATA)) as plain:
+        answer = v2(lambda request: request.reply(307, Location=f"http://{plain.address}/blob"))
+        refused = pytest.raises(Denied, match="without encryption")
+        with Scripted(answer, tls / "server.pem") as server, refused:
+            whole(repository(server.address, tls_verify=False))
+        assert plain.seen == []
 
 
 @pytest.mark.needs("root", "ip")
