@@ -196,6 +196,49 @@ def test_what_cannot_be_is_refused_by_name(runtime, words, message):
 
 
 @pytest.mark.needs("runc")
+@pytest.mark.parametrize("words", [("-Z9",), ("--no-headers",), ("-o", "comm")])
+def test_ps_says_what_ps_complains_of(runtime, words):
+    runtime.detached("sleep", "100")
+    done = runtime("ps", runtime.id, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"veloci-runtime: ps {' '.join(words)}: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_format_that_there_is_not_is_refused(either):
+    either.detached("sleep", "100")
+    for words in (("ps", "--format", "x", either.id), ("list", "--format", "x")):
+        done = either(*words)
+        assert done.returncode == 1
+        assert "invalid format option" in done.stderr
+
+
+def test_an_id_that_is_taken_is_said_before_all_else(either):
+    either.detached("sleep", "100")
+    done = either("create", "--bundle", str(either.bundle), either.id)
+    assert done.returncode == 1
+    assert "create failed: container with given ID already exists" in done.stderr
+
+
+def test_in_runcs_place_it_has_runcs_name(runtime, tmp_path):
+    """A link beside another python3, as in /usr/bin: the program is the one that the link names."""
+    link = tmp_path / "bin/runc"
+    link.parent.mkdir()
+    link.symlink_to(runtime.program)
+    (link.parent / "python3").symlink_to("/bin/false")
+    runtime.program = str(link)
+    for words in (("-h",), ("--help",), ("help",), ("h",)):
+        lines = runtime(*words).stdout.splitlines()
+        assert lines[:2] == ["NAME:", "   runc - Open Container Initiative runtime"]
+    for words in (("state", "-h"), ("state", "--help"), ("help", "state")):
+        lines = runtime(*words).stdout.splitlines()
+        assert lines[:2] == ["NAME:", "   runc state - Print a container's state as JSON."]
+    version = runtime("--version").stdout.splitlines()
+    assert version[0].startswith("runc version ")
+    assert [line.partition(":")[0] for line in version[1:]] == ["commit", "spec", "libseccomp"]
+    assert runtime("create", "--bundle", "/nowhere", "x").stderr.startswith("runc: runc create failed: ")
+
+
 def test_features_are_at_least_runcs(runtime):
     ours = json.loads(runtime("features").stdout)
     theirs = json.loads(subprocess.run(["runc", "features"], capture_output=True, check=True).stdout)

@@ -28,9 +28,9 @@ def test_stats_have_runcs_shape(runtime):
     runtime._quietly("run", "-d")
     theirs = json.loads(runtime("events", "--stats", runtime.id).stdout)
     runtime("delete", "--force", runtime.id)
-    theirs["data"]["cpu"]["usage"].pop("percpu_kernel", None)  # of version 1 alone, and only now and then
-    theirs["data"]["cpu"]["usage"].pop("percpu_user", None)
     for data in (ours["data"], theirs["data"]):
+        data["cpu"]["usage"].pop("percpu_kernel", None)  # of version 1 alone, and runc's only now and then
+        data["cpu"]["usage"].pop("percpu_user", None)
         data["blkio"] = {}  # depends on what was read from the disk
         data["memory"].pop("cache", None)
         for part in ("usage", "swap"):  # which version 2 tells since Linux 5.19, and runc 1.1 does not
@@ -39,6 +39,20 @@ def test_stats_have_runcs_shape(runtime):
     assert shape(ours) == shape(theirs)
     assert ours["data"]["pids"] == {"current": 1, "limit": 20}
     assert ours["data"]["cpuset"].get("cpus") == theirs["data"]["cpuset"].get("cpus")
+
+
+def test_version_1_tells_the_use_of_each_processor(runtime):
+    if not os.path.exists("/sys/fs/cgroup/cpuacct/cpuacct.usage_all"):
+        pytest.skip("this host has no cpuacct.usage_all")
+    runtime.detached("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 100")
+    usage = {}
+    for _ in range(100):
+        usage = json.loads(runtime("events", "--stats", runtime.id).stdout)["data"]["cpu"]["usage"]
+        if sum(usage["percpu_user"]):
+            break
+        time.sleep(0.05)
+    assert sum(usage["percpu_user"]) > 0
+    assert len(usage["percpu_user"]) == len(usage["percpu_kernel"]) == os.cpu_count()
 
 
 def test_numbers_are_of_this_container(either):

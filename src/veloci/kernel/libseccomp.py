@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import Structure, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_int, c_uint, c_uint32, c_uint64, c_void_p
 from errno import ENOSYS
 from struct import pack
 
@@ -104,6 +104,13 @@ def _exported(library: Any, context: Any) -> bytes:
 def _check(result: int, doing: str) -> None:
     if result < 0:
         raise OSError(-result, f"{doing}: {os.strerror(-result)}")
+
+
+def version() -> str:
+    """The library's version, as 2.5.4. Raises OSError if it is missing."""
+    function = _library().seccomp_version
+    function.restype = POINTER(c_uint * 3)  # struct scmp_version
+    return ".".join(map(str, function().contents))
 
 
 def _library() -> Any:

@@ -94,7 +94,11 @@ class Container:
             from veloci.runtime.cgroup import devices
 
             self.warnings += devices.ignored(config.linux.resources)
-        self.group.check()  # before there is anything to undo: it must not reach what is not ours
+        try:
+            self.group.check()  # before there is anything to undo: it must not reach what is not ours
+        except Conflict:
+            directory.check()
+            raise
         directory.create()
         try:
             directory.save(saved)

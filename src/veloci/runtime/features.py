@@ -13,8 +13,21 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def library() -> str:
+    """The version of libseccomp; "" where it is missing."""
+    from veloci.kernel.libseccomp import version
+
+    try:
+        return version()
+    except OSError:
+        return ""
+
+
 def features() -> dict[str, Any]:
     """The features document as plain values."""
+    annotations = {"org.opencontainers.runc.checkpoint.enabled": "true"}
+    if filters := library():
+        annotations["io.github.seccomp.libseccomp.version"] = filters
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
@@ -22,7 +35,7 @@ def features() -> dict[str, Any]:
         "mountOptions": sorted([*mounts.OPTIONS, "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"]),
         # A file that can name programs for CRIU to run; any property of a unit of systemd's.
         "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
-        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
+        "annotations": annotations,
         "linux": {
             "namespaces": sorted(CLONE),
             "capabilities": list(caps.NAMES),

@@ -77,8 +77,13 @@ class Directory:
                 posix.mkdir(self.path, 0o700)
         except OSError as error:
             if error.errno == EEXIST:
-                raise Conflict("container with given ID already exists") from None
+                self.check()
             raise HostError(f"make {self.path}", error) from error
+
+    def check(self) -> None:
+        """Raise Conflict if it is there."""
+        if _is_directory(self.path):
+            raise Conflict("container with given ID already exists")
 
     def write(self, file: str, data: bytes) -> None:
         """Write a file of it, whole or not at all."""

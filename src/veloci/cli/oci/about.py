@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from veloci.cli.oci.main import COMMANDS, command
+from veloci.cli.oci.main import COMMANDS, called, command
+from veloci.cli.options import call
 from veloci.errors import InvalidInput
 from veloci.spec.document import dumps
 
@@ -48,16 +49,21 @@ def features() -> int:
 def version() -> int:
     """Print versions as runc does."""
     from veloci import __version__
+    from veloci.runtime.features import library
     from veloci.runtime.starting import VERSION
 
-    print(f"veloci-runtime version {__version__}\ncommit: {__version__}\nspec: {VERSION}")
+    print(f"{called()} version {__version__}\ncommit: {__version__}\nspec: {VERSION}")
+    if filters := library():
+        print(f"libseccomp: {filters}")
     return 0
 
 
-def help_() -> int:
-    """Show the commands."""
-    print("NAME:\n   veloci-runtime - Open Container Initiative runtime\n")
-    print("Usage: veloci-runtime [OPTION...] COMMAND\n")
+def help_(topic: str = "", /) -> int:
+    """Show the commands, or what one of them takes."""
+    if topic:
+        return call(command(topic), ["--help"], program=f"{called()} {topic}", named=True)
+    print(f"NAME:\n   {called()} - Open Container Initiative runtime\n")
+    print(f"Usage: {called()} [OPTION...] COMMAND\n")
     for name in COMMANDS:
         print(f"  {name:12}{(command(name).__doc__ or '').strip().splitlines()[0]}")
     print(_OPTIONS)

@@ -25,7 +25,7 @@ OPTIONS = {
     "criu": True,
     "systemd-cgroup": False,
 }
-_PREFIX = {"create": "veloci-runtime create failed: ", "run": "veloci-runtime run failed: ", "exec": "exec failed: "}
+_PREFIX = {"create": "{} create failed: ", "run": "{} run failed: ", "exec": "exec failed: "}  # {}: the program's name
 _FAILURE = {"exec": 255}
 # command -> module beside this one, function
 COMMANDS = {
@@ -51,12 +51,18 @@ COMMANDS = {
     "version": ("about", "version"),
 }
 _chosen: dict[str, str] = {}
+_name = "veloci-runtime"
+
+
+def called() -> str:
+    """The name that this program was called by: runc's, where it stands in its place."""
+    return _name
 
 
 def command(name: str) -> Callable[..., int]:
     """The function behind the command `name`. Raises InvalidInput if there is none."""
     if name not in COMMANDS:
-        raise InvalidInput(f"No help topic for {name!r}", hint="veloci-runtime --help", exit_status=3)
+        raise InvalidInput(f"No help topic for {name!r}", hint=f"{_name} --help", exit_status=3)
     module, function = COMMANDS[name]
     found: Callable[..., int] = getattr(__import__(f"veloci.cli.oci.{module}", fromlist=[function]), function)
     return found
@@ -64,6 +70,8 @@ def command(name: str) -> Callable[..., int]:
 
 def program() -> NoReturn:
     """Run the command line of this process, and end it."""
+    global _name
+    _name = sys.argv[0].rpartition("/")[2] or _name
     leave(main())
 
 
@@ -73,13 +81,14 @@ def main(words: list[str] | None = None) -> int:
     try:
         rest = _globals(list(sys.argv[1:] if words is None else words))
         name = rest.pop(0)
+        name = "help" if name == "h" else name
         function = command(name)
         if name != "exec":  # Go's flags may have one dash: containerd sends -no-subreaper
             rest = [f"-{word}" if word[:1] == "-" and len(word) > 3 and word[1:3].isalpha() else word for word in rest]
         if log := _chosen.get("log"):
             open(log, "ab").close()
         debug(f"{name} {' '.join(rest)}")
-        status = call(function, rest, program=f"veloci-runtime {name}", named=True)
+        status = call(function, rest, program=f"{_name} {name}", named=True)
         debug(f"{name} ended with status {status}")
         return status
     except VelociError as error:
@@ -97,7 +106,10 @@ def main(words: list[str] | None = None) -> int:
 def _failed(name: str, error: VelociError) -> int:
     """Say it as runc's callers look for it. Returns the exit status; runc's is 3 for a command that there is not."""
     made = name in _PREFIX and str(error).startswith("exec: ")
-    _report(_PREFIX.get(name, "") + ("unable to start container process: " if made else "") + str(error), error.hint)
+    _report(
+        _PREFIX.get(name, "").format(_name) + ("unable to start container process: " if made else "") + str(error),
+        error.hint,
+    )
     if "explain" in _chosen:
         from veloci.runtime.remedy import explained
 
@@ -117,7 +129,7 @@ def _globals(words: list[str]) -> list[str]:
         if option in ("help", "h"):
             return ["help"]
         if option not in OPTIONS:
-            raise InvalidInput("unknown option", where=flag, hint="veloci-runtime --help")
+            raise InvalidInput("unknown option", where=flag, hint=f"{_name} --help")
         if OPTIONS[option] and not equals:
             if not words:
                 raise InvalidInput("flag needs an argument", where=flag)
@@ -140,7 +152,7 @@ def _report(message: str, hint: str) -> None:
     message = "".join(c if c.isprintable() else "; " if c == "\n" else f"\\x{ord(c):02x}" for c in message)
     if "log" in _chosen:
         _log("error", message)
-    print(message if "log" in _chosen else f"veloci-runtime: {message}", file=sys.stderr)
+    print(message if "log" in _chosen else f"{_name}: {message}", file=sys.stderr)
     if hint and "log" not in _chosen:
         print(f"  try: {hint}", file=sys.stderr)
 
@@ -179,7 +191,7 @@ def _log(level: str, message: str) -> None:
             if path:
                 posix.close(file)
     except OSError as error:  # a full disk stops no container: logrus too says so and goes on
-        print(f"veloci-runtime: write the log: {error.strerror}", file=sys.stderr)
+        print(f"{_name}: write the log: {error.strerror}", file=sys.stderr)
 
 
 def root() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from veloci.cli.oci.main import load, root, value
+from veloci.cli.oci.main import called, load, root, value
 from veloci.errors import InvalidInput, NotFound
 from veloci.kernel.cgroupfs import exists
 from veloci.spec.document import dumps
@@ -60,14 +60,22 @@ def ps(id: str, /, *command: str, format: str = "table") -> int:
 
     -f, --format FORMAT  table (what ps -ef shows of them) or json (their pids)
     """
+    if format not in ("table", "json"):
+        raise InvalidInput("invalid format option", where="--format", hint="table or json")
     pids = load(id).group.pids()
     if format == "json":
         sys.stdout.write(dumps(pids).decode() + "\n")
         return 0
     import subprocess
 
-    shown = subprocess.run(["ps", *(command or ("-ef",))], capture_output=True, text=True, check=True)
-    header, *lines = shown.stdout.splitlines()
+    try:
+        shown = subprocess.run(["ps", *(command or ("-ef",))], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NotFound("ps is not on PATH", hint=f"{called()} ps --format json {id}") from None
+    header, *lines = shown.stdout.splitlines() or [""]
+    if shown.returncode > 1 or (shown.returncode and not lines) or "PID" not in header.split():
+        said = shown.stderr.strip().splitlines() or ["it shows no PID"]
+        raise InvalidInput(f"ps {' '.join(command)}: {said[0]}")
     column = header.split().index("PID")
     wanted = {str(pid) for pid in pids}
     sys.stdout.write("\n".join([header, *(line for line in lines if line.split()[column] in wanted)]) + "\n")

@@ -79,11 +79,21 @@ def _cpu1(found: dict[str, str]) -> dict[str, Any]:
         usage["percpu"] = [int(word) for word in read(account, "cpuacct.usage_percpu").split()]
     except OSError:
         usage["percpu"] = []
+    usage |= _each1(account)
     ticks = _pairs(account, "cpuacct.stat")
     usage |= {"kernel": ticks.get("system", 0) * _TICK, "user": ticks.get("user", 0) * _TICK}
     stat = _pairs(cpu, "cpu.stat")
     throttled = (("periods", "nr_periods"), ("throttledPeriods", "nr_throttled"), ("throttledTime", "throttled_time"))
     return {"usage": usage, "throttling": {name: stat[key] for name, key in throttled if stat.get(key)}}
+
+
+def _each1(account: str) -> dict[str, list[int]]:
+    """What each processor did in the kernel and outside, where the kernel tells: lines "cpu user system"."""
+    try:
+        rows = [line.split() for line in read(account, "cpuacct.usage_all").splitlines()[1:]]
+    except OSError:
+        return {}
+    return {"percpu_kernel": [int(row[2]) for row in rows], "percpu_user": [int(row[1]) for row in rows]}
 
 
 def _cpu2(directory: str) -> dict[str, Any]:
