@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 
 import pytest
+from box import until
 from peers import Serving
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
@@ -295,6 +297,23 @@ def test_an_address_of_its_own_and_every_exposed_port(box):
     shown = box.ok("run", "--rm", "--ip", address, "--mac-address", mac, "bb", "ip", "addr", "show", "eth0")
     assert f"link/ether {mac}" in shown
     assert f"inet {address}/" in shown
+
+
+def test_many_published_ports_leave_the_limit_of_open_files_as_it_is(box):
+    """Each is kept by a descriptor, more than a process may have as a rule; the container is not to inherit that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1024), hard))
+    try:
+        script = "ulimit -Sn; ulimit -Hn; sleep 100"
+        published = "-p", "127.0.0.1:28000-29099:28000-29099"
+        id = box.started(*published, "bb", "sh", "-c", script, network="bridge")
+        for restarted in (1, 2):
+            until(lambda: len(box.ok("logs", id).split()) == 2 * restarted)  # noqa: B023 -- asked in its own turn
+            box.ok("restart", "-t", "0", id)
+        assert box.ok("logs", id).split()[:4] == [str(min(hard, 1024)), str(hard)] * 2
+        assert box.ok("exec", id, "sh", "-c", "ulimit -Sn").split() == [str(min(hard, 1024))]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_published_port_that_nobody_can_reach_is_said(box):

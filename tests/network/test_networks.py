@@ -73,6 +73,10 @@ def test_a_thousand_ports_are_published_and_taken_back(networks, connected):
     resource.setrlimit(resource.RLIMIT_NOFILE, (1000, limits[1]))  # as it is where nobody has raised it
     try:
         box, lease = connected("one", ports=parse("20000-20999:30000-30999"))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1000, limits[1])  # what is started now inherits it
+        room = [os.open("/", os.O_PATH) for _ in range(500)]  # for others
+        for descriptor in room:
+            os.close(descriptor)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     box.serve(30999)

@@ -16,6 +16,7 @@ from _socket import (
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EPROTONOSUPPORT
 
 from veloci.errors import Conflict, Denied, HostError, InvalidInput, Unsupported
+from veloci.kernel.files import duplicate
 from veloci.network.addresses import parse_address
 from veloci.spec.document import Document
 
@@ -164,24 +165,31 @@ def _refusal(port: Port, error: OSError) -> Exception:
 
 def reserve_all(ports: Sequence[Port], held: list[socket]) -> list[Port]:
     """Reserve `ports`; the sockets go to `held`, those of the first ones also when a later one fails."""
-    found = []
-    if len(ports) > _FEW:
-        _make_room(len(ports))
-    for port in ports:
-        actual, taken = reserve(port)
-        held.append(taken)
-        found.append(actual)
-    return found
+    if len(ports) <= _FEW:
+        return [_reserved(port, held) for port in ports]
+    from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
-
-def _make_room(more: int) -> None:
-    """Let this process have `more` descriptors than it may now, as far as its hard limit goes: one keeps each port."""
-    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
-
+    # More descriptors than this process may have, as far as its hard limit goes, and only here: what is started
+    # later would inherit the limit. So they lie above it, and what it counts stays free for others.
     soft, hard = getrlimit(RLIMIT_NOFILE)
-    if soft != RLIM_INFINITY:
-        wanted = soft + more
-        setrlimit(RLIMIT_NOFILE, (wanted if hard == RLIM_INFINITY else min(wanted, hard), hard))
+    setrlimit(RLIMIT_NOFILE, (hard, hard))
+    try:
+        return [_reserved(port, held, soft) for port in ports]
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
+
+
+def _reserved(port: Port, held: list[socket], lowest: int = -1) -> Port:
+    """Reserve one. lowest: the number from which on its descriptor is to lie, if one is free there."""
+    actual, taken = reserve(port)
+    held.append(taken)
+    if lowest >= 0:
+        try:
+            held[-1] = socket(fileno=duplicate(taken.fileno(), lowest))
+        except OSError:  # EINVAL, EMFILE: the hard limit is no higher, or reached
+            return actual
+        taken.close()
+    return actual
 
 
 def close(sockets: list[socket]) -> None:
