@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
-from veloci.cli.inspect import typed
+from veloci.cli.go_types import typed
 from veloci.cli.template import Template
 from veloci.engine.engine import Engine
 

@@ -66,7 +66,7 @@ def _shown(event: Event, line: bytes, format: str | None, template: Any) -> str:
     if format in ("json", "{{json .}}"):
         return line.decode() + "\n"
     if format:
-        from veloci.cli.inspect import typed
+        from veloci.cli.go_types import typed
 
         fields = {"Time": event["time"], "TimeNano": event["timeNano"], "Status": event.get("status", "")}
         fields |= {"ID": event.get("id", ""), "From": event.get("from", ""), "Scope": event["scope"]}

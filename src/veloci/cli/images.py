@@ -67,12 +67,13 @@ def _item(store: Any, listed: Listed, reference: Reference | None, *, no_trunc: 
         "Repository": reference.familiar_name() if reference else "<none>",
         "Tag": (reference.tag if reference else None) or "<none>",
         "Digest": _digest(store, listed, reference) if reference else "<none>",
-        "CreatedSince": ago(created),
-        "CreatedAt": timestamp(created) if created else "N/A",
+        "CreatedSince": ago(created) if created else "",
+        "CreatedAt": timestamp(created) if created else "0001-01-01 00:00:00 +0000 UTC",
         "Size": count,
         "Containers": "N/A",
         "SharedSize": "N/A",
         "UniqueSize": "N/A",
+        "VirtualSize": count,
     }
 
 
@@ -118,12 +119,22 @@ def _step(step: dict[str, Any], *, human: bool, no_trunc: bool) -> dict[str, str
         command = command[: ELLIPSIS - 1] + "…"
     return {
         "ID": step["Id"] if no_trunc or step["Id"] == "<missing>" else short(step["Id"]),
-        "CreatedSince": ago(when) if when else "",
-        "CreatedAt": step["Created"],
+        "CreatedSince": ago(when),
+        "CreatedAt": _second(when),
         "CreatedBy": command,
         "Size": size(step["Size"]) if human else str(step["Size"]),
         "Comment": step["Comment"],
     }
+
+
+def _second(moment: float) -> str:
+    """RFC 3339 in local time, as Go writes it; of 0 Go's zero time."""
+    from datetime import UTC, datetime
+
+    if not moment:
+        return "0001-01-01T00:00:00Z"
+    local = datetime.fromtimestamp(int(moment), UTC).astimezone()
+    return local.isoformat().replace("+00:00", "Z")
 
 
 def tag(source_image: str, target_image: str, /) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from veloci.cli.go_types import typed
 from veloci.cli.sessions import RegistryOptions
 from veloci.errors import InvalidInput, NotFound, VelociError
 
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
     from veloci.engine.engine import Engine
 
 KINDS = ("container", "image", "network", "volume")  # in the order in which a name is looked for, as docker does
-# Go maps in docker's objects: a key that they lack is `<no value>`, where a struct's missing field is an error.
-_MAPS = frozenset(
-    "Annotations Data ExposedPorts Labels LogOpts Networks Options PortBindings Ports Sysctls Tmpfs Volumes "
-    "Containers StorageOpt DriverOpts annotations".split()
-)
 
 
 def inspect(
@@ -144,15 +140,3 @@ def _print(found: list[dict[str, Any]], format: str | None) -> None:
 
     template = Template(format.replace("\\t", "\t").replace("\\n", "\n"))
     show("".join(template.render(typed(each)) + "\n" for each in found))
-
-
-def typed(value: Any, key: str = "") -> Any:
-    """A JSON value as the Go value that it stands for: objects are structs but those that docker has maps for."""
-    from veloci.cli.template_print import NilMap, Record
-
-    if isinstance(value, dict):
-        items = {name: typed(item, name) for name, item in value.items()}
-        return items if key in _MAPS else Record(items)
-    if isinstance(value, list):
-        return [typed(item) for item in value]
-    return NilMap() if value is None and key in _MAPS else value

@@ -62,12 +62,10 @@ def inspect(
     if format in (None, "", "json"):
         show(dumps(found, indent=0 if format else 4).decode() + "\n")
         return
-    from veloci.cli.inspect import typed
     from veloci.cli.template import Template
 
-    assert format
-    values = _capitalised(found) if config else {"Tag": "", **found}
-    show(Template(format.replace("\\t", "\t").replace("\\n", "\n")).render(typed(values)) + "\n")
+    values = _capitalised(found) if config else _named(found)
+    show(Template(format.replace("\\t", "\t").replace("\\n", "\n")).render(values) + "\n")
 
 
 def _reference(name: str) -> Reference | None:
@@ -141,31 +139,50 @@ def _field(raw: bytes, name: str) -> str:
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration in the order in which Go's image-spec writes it."""
     inner = config.get("config")
-    if isinstance(inner, dict):
-        config = {**config, "config": _first(inner, _CONTAINER)}
-    return _first(config, _CONFIG)
+    return _first({**config, "config": _first(inner, _CONTAINER) if isinstance(inner, dict) else {}}, _CONFIG)
 
 
 def _first(value: dict[str, Any], keys: list[str]) -> dict[str, Any]:
-    known = {key: value[key] for key in keys if value.get(key)}
+    known = {key: value[key] for key in keys if value.get(key) or (key == "config" and key in value)}
     return known | {key: item for key, item in value.items() if key not in keys}
 
 
-def _capitalised(config: dict[str, Any]) -> dict[str, Any]:
+def _named(found: dict[str, Any]) -> Any:
+    """What skopeo's templates see; its JSON leaves out a name and a tag that are not there."""
+    from veloci.cli.go_types import struct, typed
+
+    return struct({"Tag": "", "Name": "", **typed({**found, "Created": _time(found["Created"])})}, {}, shown=found)
+
+
+def _capitalised(config: dict[str, Any]) -> Any:
     """A configuration under the names of Go's fields: `.Config.Env`, `.RootFS.DiffIDs`, `.History`."""
+    from veloci.cli.go_types import struct, typed
+
     rootfs = config.get("rootfs") or {}
     names = {"os.version": "OSVersion", "os.features": "OSFeatures", "os": "OS", "rootfs": "RootFS"}
-    found = {names.get(key, key[:1].upper() + key[1:]): value for key, value in config.items()}
-    found["RootFS"] = {"Type": rootfs.get("type", ""), "DiffIDs": rootfs.get("diff_ids", [])}
-    found["History"] = [
-        {
-            "Created": step.get("created"),
-            "CreatedBy": step.get("created_by", ""),
-            "Author": step.get("author", ""),
-            "Comment": step.get("comment", ""),
-            "EmptyLayer": step.get("empty_layer", False),
-        }
-        for step in config.get("history") or []
-    ]
     empty: dict[str, Any] = {"Author": "", "Variant": "", "Created": None}
-    return empty | found
+    found = empty | {names.get(key, key[:1].upper() + key[1:]): value for key, value in config.items()}
+    found["Created"] = _time(config.get("created"))
+    value = typed(found)
+    value["RootFS"] = struct({"Type": rootfs.get("type", ""), "DiffIDs": rootfs.get("diff_ids", [])}, {}, shown=rootfs)
+    value["History"] = [_step(step) for step in config.get("history") or []]
+    return struct(value, {"OSVersion": "", "OSFeatures": []}, shown=config)
+
+
+def _step(step: dict[str, Any]) -> Any:
+    from veloci.cli.go_types import struct, typed
+
+    fields = {
+        "Created": _time(step.get("created")),
+        "CreatedBy": step.get("created_by", ""),
+        "Author": step.get("author", ""),
+        "Comment": step.get("comment", ""),
+        "EmptyLayer": step.get("empty_layer", False),
+    }
+    return struct(typed(fields), {}, shown=step)
+
+
+def _time(text: str | None) -> str | None:
+    from veloci.cli.template_print import Time
+
+    return Time(text) if text else None

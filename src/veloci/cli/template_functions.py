@@ -5,7 +5,7 @@ https://pkg.go.dev/text/template#hdr-Functions (Go 1.22), https://docs.docker.co
 
 from __future__ import annotations
 
-from veloci.cli.template_print import NO_VALUE, NilList, NilMap, Record, kind, printed, printf, spaced
+from veloci.cli.template_print import NIL, NO_VALUE, NilList, NilMap, Record, kind, printed, printf, spaced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,10 @@ def truth(value: Any) -> bool:
 def plain(value: Any) -> Any:
     """`value` as Go encodes it in JSON: maps sorted, nil as null, no methods."""
     if isinstance(value, Record):
+        if value.shown is not None:
+            return value.shown
         return {key: plain(item) for key, item in value.items() if not callable(item)}
-    if value is NO_VALUE or isinstance(value, (NilMap, NilList)):
+    if value is NO_VALUE or value is NIL or isinstance(value, (NilMap, NilList)):
         return None
     if isinstance(value, dict):
         return {key: plain(item) for key, item in sorted(value.items())}
@@ -131,7 +133,7 @@ def _index(value: Any, *keys: Any) -> Any:
 
 
 def _item(value: Any, key: Any) -> Any:
-    if value is None or value is NO_VALUE:
+    if value is None or value is NO_VALUE or value is NIL:
         raise _Refused("index of untyped nil")
     if isinstance(value, (list, tuple, str)):
         if not isinstance(key, int) or isinstance(key, bool):
@@ -166,7 +168,7 @@ def _equal(one: Any, *others: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    one, other = (None if value is NO_VALUE else value for value in (one, other))
+    one, other = (None if value is NO_VALUE or value is NIL else value for value in (one, other))
     if isinstance(one, (list, dict)) and isinstance(other, (list, dict)):
         raise _Refused("non-comparable type")
     if one is not None and other is not None and _family(one) != _family(other):

@@ -6,7 +6,7 @@ A Go struct is a `Record`, a Go map a dict; a callable in a Record is a method.
 from __future__ import annotations
 
 from veloci.cli.template_functions import Problem, called, truth
-from veloci.cli.template_print import NO_VALUE, Record, kind, printed
+from veloci.cli.template_print import NIL, NO_VALUE, Record, kind, printed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Chain:
     def _field(self, value: Any, name: str, arguments: list[Any]) -> Any:
         if value is NO_VALUE:
             return value
-        if value is None:
+        if value is None or value is NIL:
             raise Failed(self.position, self, f"nil pointer evaluating interface {{}}.{name}")
         if not isinstance(value, dict):
             raise Failed(self.position, self, f"can't evaluate field {name} in type {kind(value)}")
@@ -314,7 +314,7 @@ class Range:
             execution.run(self.other, scope.inner(scope.dot))
 
     def _pairs(self, value: Any) -> list[tuple[Any, Any]]:
-        if value is None or value is NO_VALUE:
+        if value is None or value is NO_VALUE or value is NIL:
             return []
         if isinstance(value, dict) and not isinstance(value, Record):
             return sorted(value.items())

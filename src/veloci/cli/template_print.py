@@ -7,23 +7,31 @@ of a struct `{a b}`.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\*|\d*))?(?P<verb>.)?", re.DOTALL)
 
 
 class Record(dict):  # type: ignore[type-arg]  # its values are of every kind
-    """A Go struct: its fields are known, a callable is a method."""
+    """A Go struct: its fields are known, a callable is a method.
+
+    absent: fields that Go has with their zero values and JSON leaves out. shown: its JSON, if not its fields.
+    """
+
+    absent: Mapping[str, Any] = MappingProxyType({})
+    shown: Any = None
 
     def likely(self, name: str) -> Any:
         """The field whose JSON name differs from the Go name by case only: Id from ID, CpuShares from CPUShares."""
         if not name[:1].isupper():
             return NO_VALUE
-        return next((item for key, item in self.items() if key.lower() == name.lower()), NO_VALUE)
+        found = next((item for key, item in self.items() if key.lower() == name.lower()), NO_VALUE)
+        return self.absent.get(name, NO_VALUE) if found is NO_VALUE else found
 
 
 class NilMap(dict):  # type: ignore[type-arg]
@@ -32,6 +40,49 @@ class NilMap(dict):  # type: ignore[type-arg]
 
 class NilList(list):  # type: ignore[type-arg]
     """Go's nil slice: prints as an empty list, is null in JSON."""
+
+
+class Duration(int):
+    """Go's time.Duration: nanoseconds, printed as `1m30s`."""
+
+    def __str__(self) -> str:
+        if abs(self) < 10**9:
+            for size, unit in ((10**6, "ms"), (10**3, "µs"), (1, "ns")):
+                if abs(self) >= size:
+                    return f"{self / size:.9f}".rstrip("0").rstrip(".") + unit
+            return "0s"
+        minutes, rest = divmod(abs(self), 60 * 10**9)
+        hours, minutes = divmod(minutes, 60)
+        whole, part = divmod(rest, 10**9)
+        seconds = f"{whole}" + (f".{part:09d}".rstrip("0") if part else "")
+        sign = "-" if self < 0 else ""
+        return f"{sign}{f'{hours}h' if hours else ''}{f'{minutes}m' if hours or minutes else ''}{seconds}s"
+
+
+class Time(str):
+    """Go's time.Time: RFC 3339 in JSON, printed as `2024-05-06 07:08:11.5 +0000 UTC`."""
+
+    __slots__ = ()
+
+    def spoken(self) -> str:
+        """What its String gives. What is no time stays as it is."""
+        date, _, rest = self.partition("T")
+        at = max(rest.find(sign) for sign in "Z+-")
+        if at < 0:
+            return str(self)
+        clock, zone = rest[:at], rest[at:].replace(":", "")
+        clock = clock.rstrip("0").rstrip(".") if "." in clock else clock
+        return f"{date} {clock} +0000 UTC" if zone == "Z" else f"{date} {clock} {zone} {zone}"
+
+
+class _Nil:
+    """Go's nil pointer: prints as `<nil>`, is null in JSON."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NIL = _Nil()
 
 
 class _NoValue:
@@ -46,7 +97,7 @@ NO_VALUE = _NoValue()
 
 def kind(value: Any) -> str:
     """Go's name for the type of `value`."""
-    if value is None or value is NO_VALUE:
+    if value is None or value is NO_VALUE or value is NIL:
         return "nil"
     if isinstance(value, Record):
         return "struct"
@@ -66,16 +117,18 @@ def kind(value: Any) -> str:
 
 def printed(value: Any) -> str:
     """`value` as `%v` prints it."""
-    if isinstance(value, str):
-        return value
     if value is NO_VALUE or value is None:
         return "<no value>"
     return _inner(value)
 
 
 def _inner(value: Any) -> str:
-    if value is None or value is NO_VALUE:
+    if value is None or value is NO_VALUE or value is NIL:
         return "<nil>"
+    if isinstance(value, Time):
+        return value.spoken()
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from veloci.spec.image import Descriptor
     from veloci.spec.reference import Reference
 
-# What docker's config object says of an image that does not say it; from API 1.47.
+# The order of the fields of docker's config object.
+_ORDER = (
+    "Hostname Domainname User AttachStdin AttachStdout AttachStderr ExposedPorts Tty OpenStdin StdinOnce Env Cmd "
+    "Healthcheck ArgsEscaped Image Volumes WorkingDir Entrypoint NetworkDisabled MacAddress OnBuild Labels StopSignal "
+    "StopTimeout Shell"
+).split()
+# What it says of an image that does not say it; from API 1.47.
 _CONFIG = {
     "Hostname": "",
     "Domainname": "",
@@ -40,7 +46,10 @@ _CONFIG = {
 
 def document(engine: Engine, image: Image, names: list[Reference], descriptor: Descriptor) -> dict[str, Any]:
     """The image, and the names it has here. descriptor: what the names stand for."""
+    from veloci.spec.document import loads
+
     config = image.config
+    said: dict[str, Any] = loads(image.config_raw)  # with the fields that we do not know
     return {
         "Id": image.id,
         "RepoTags": [name.familiar() for name in names if name.tag and not name.digest],
@@ -48,18 +57,31 @@ def document(engine: Engine, image: Image, names: list[Reference], descriptor: D
         "Parent": "",
         "Comment": config.history[-1].comment if config.history else "",
         "Created": config.created or "0001-01-01T00:00:00Z",
-        "DockerVersion": "",
+        "DockerVersion": str(said.get("docker_version") or ""),
         "Author": config.author,
-        "Config": {**_CONFIG, **_plain(image)},
+        "Config": _ordered({**_CONFIG, **(said.get("config") or {})}),
         "Architecture": config.architecture,
         **({"Variant": config.variant} if config.variant else {}),
         "Os": config.os,
         "Size": size(engine.store, image),
         "GraphDriver": {"Data": _directories(engine, image), "Name": "overlay"},
-        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "RootFS": {"Type": "layers", **({"Layers": list(image.diff_ids)} if image.diff_ids else {})},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Descriptor": {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size},
     }
+
+
+def created(image: Image | None) -> str:
+    """When it says that it was made, in UTC: such texts sort as times. "" where it does not say."""
+    text = (image.config.created or "") if image else ""
+    if not text or text.endswith("Z"):
+        return text
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return ""
 
 
 def repo_digests(store: Store, names: list[Reference], descriptor: Descriptor) -> list[str]:
@@ -71,12 +93,9 @@ def repo_digests(store: Store, names: list[Reference], descriptor: Descriptor) -
     return sorted(name.familiar() for name in known if (name.registry, name.repository) in here)
 
 
-def _plain(image: Image) -> dict[str, Any]:
-    """The image's own config object, fields that we do not know included."""
-    from veloci.spec.document import loads
-
-    plain: dict[str, Any] = loads(image.config_raw).get("config") or {}
-    return plain
+def _ordered(config: dict[str, Any]) -> dict[str, Any]:
+    """As docker writes it: known fields in their order, then what else there is."""
+    return {key: config[key] for key in _ORDER if key in config} | config
 
 
 def _directories(engine: Engine, image: Image) -> dict[str, str] | None:

@@ -251,6 +251,8 @@ class Images:
 
         repository: registry/path, of which alone the names count. tag: of them this one alone.
         """
+        from veloci.engine.image_describe import created
+
         found: dict[Digest, Listed] = {}
         for name, descriptor in self._engine.names.all(repository, tag):
             listed = found.get(descriptor.digest)
@@ -259,8 +261,8 @@ class Images:
             reference = _reference(name)
             if reference:
                 listed.names.append(reference)
-        # By what it says itself: RFC 3339 in UTC sorts as text, as far as images are written in UTC.
-        return sorted(found.values(), key=lambda listed: _created(listed.image), reverse=True)
+        # By what it says itself: RFC 3339 in UTC sorts as text.
+        return sorted(found.values(), key=lambda listed: created(listed.image), reverse=True)
 
     def _read(self, descriptor: Descriptor) -> Image | None:
         """The image; for an index without one for this machine the first that is here."""
@@ -388,10 +390,6 @@ def _platform(platform: Platform | str | None) -> Platform | None:
 
         return parse(platform)
     return platform
-
-
-def _created(image: Image | None) -> str:
-    return (image.config.created or "") if image else ""
 
 
 def _missing(name: str) -> NotFound:
