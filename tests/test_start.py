@@ -20,16 +20,17 @@ ALLOWED = {
 }  # fmt: skip
 RUNTIME = {"_ctypes", "_json", "_signal", "_stat", "errno", "fcntl", "gc", "select", "time"}  # and no `os`
 
-EXCHANGE = {
-    "_collections", "_functools", "_json", "_operator", "_sha2", "_sha256", "_socket", "collections", "contextlib",
-    "errno", "functools", "gc", "itertools", "keyword", "operator", "reprlib", "select", "types",
-}  # fmt: skip
+ACROSS = {"_json", "_sha2", "_sha256", "_socket", "errno", "gc"}  # from registry to registry
 STORE = {"_ctypes", "_struct", "fcntl", "struct"}
+BLOCKS = {
+    "_collections", "_functools", "_operator", "collections", "contextlib", "functools", "itertools", "keyword",
+    "operator", "reprlib", "types",
+}  # fmt: skip
 LAYERS = {
     "_compression", "_lzma", "_weakrefset", "atexit", "encodings.ascii", "isal", "isal._isal", "isal._version",
     "isal.igzip_lib", "lzma", "threading",
 }  # fmt: skip
-TRAVELLING = {"copy": EXCHANGE, "push": EXCHANGE | STORE, "pull": EXCHANGE | STORE | LAYERS}
+TRAVELLING = {"copy": ACROSS, "push": ACROSS | STORE | BLOCKS, "pull": ACROSS | STORE | BLOCKS | LAYERS}
 
 
 def names(report):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from peers import Built, digest, run, tar
@@ -91,7 +92,7 @@ def test_a_collection_waits_for_a_copy(built, tmp_path):
     from veloci.transport.names import Places
 
     store = str(tmp_path / "content")
-    target = Places(Store(store), Names(store)).destination(f"oci:{built.path}:v9")
+    target = Places(SimpleNamespace(store=Store(store), names=Names(store))).destination(f"oci:{built.path}:v9")
     target.put_manifest(*_described(b'{"not":"named yet"}'))
     collector = subprocess.Popen(
         [sys.executable, "-m", "veloci", "layout", "gc", str(built.path)], stdout=subprocess.PIPE

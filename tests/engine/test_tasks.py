@@ -1,5 +1,6 @@
 """Threads: order, bounds, failures in their place, nothing left running."""
 
+import _thread
 import threading
 import time
 
@@ -47,7 +48,7 @@ def test_after_a_failure_nothing_more_begins():
 
 
 def test_what_came_before_a_failure_is_given_and_what_began_is_waited_for():
-    ended, last = [], threading.Event()
+    ended, last, before = [], threading.Event(), _thread._count()
 
     def work(item):
         if item == 1:
@@ -64,7 +65,11 @@ def test_what_came_before_a_failure_is_given_and_what_began_is_waited_for():
     with pytest.raises(ValueError, match="1"):
         next(results)
     assert ended in ([0, 2], [2, 0])
-    assert not [thread for thread in threading.enumerate() if thread.name == "parallel"]
+    for _ in range(100):  # a thread counts for a moment after the last that it does
+        if _thread._count() == before:
+            break
+        time.sleep(0.01)
+    assert _thread._count() == before
 
 
 def test_a_reader_of_results_that_stops_early_ends_the_threads():

@@ -65,6 +65,48 @@ def test_a_small_blob_goes_with_the_request_that_ends_it():
     assert taken.got == data
 
 
+def test_a_tiny_blob_goes_with_the_request_that_begins_its_upload():
+    data, got = b"tiny", []
+
+    def answer(request):
+        if request.path == "/v2/":
+            return request.reply(200, b"{}")
+        got.append((request.command, request.path, request.body))
+        return request.reply(201)
+
+    with Scripted(answer) as server:
+        repository(server.address).upload(BLOB.replace(digest=digest(data), size=4), opened(data))
+    assert got == [("POST", f"/v2/app/blobs/uploads/?digest={digest(data).replace(':', '%3A')}", data)]
+
+
+@pytest.mark.parametrize("refusal", [None, 400, 404, 405])
+def test_a_registry_that_takes_no_blob_so_is_asked_once(refusal):
+    data, taken, bodies = b"tiny", Uploads(), []
+
+    def answer(request):
+        if request.path != "/v2/":
+            bodies.append((request.command, request.body))
+        if refusal and request.command == "POST" and request.body:
+            return request.reply(refusal)
+        return taken(request)
+
+    with Scripted(answer) as server:
+        target = repository(server.address)
+        for _ in range(2):
+            target.upload(BLOB.replace(digest=digest(data), size=4), opened(data))
+            assert taken.got == data
+    stepwise = [("POST", b""), ("PUT", data)]
+    assert bodies == [("POST", data), *(stepwise if refusal else stepwise[1:]), *stepwise]
+
+
+def test_a_body_that_became_a_part_is_not_sent_twice():
+    data, taken = b"tiny", Uploads(Range="0-3")
+    with Scripted(taken) as server:
+        repository(server.address).upload(BLOB.replace(digest=digest(data), size=4), opened(data))
+        assert methods(server) == ["POST", "POST", "PUT"]
+    assert taken.got == data
+
+
 def test_a_large_blob_is_one_stream():
     taken = Uploads()
     with Scripted(taken) as server:

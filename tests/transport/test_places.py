@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 from peers import Built, Scripted, Serving, digest, tar
@@ -36,7 +37,7 @@ def registry(tmp_path_factory):
 @pytest.fixture
 def places(tmp_path):
     root = str(tmp_path / "content")
-    return Places(Store(root), Names(root))
+    return Places(SimpleNamespace(store=Store(root), names=Names(root)))
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_the_format_changes_documents_and_no_layer(places, built, registry):
         "digest": digest(built.config),
     }
     back = go(places, there, "back:v0", format="oci")
-    image = Image(places.store, back)
+    image = Image(places.home.store, back)
     assert (image.id, image.manifest.config.media_type) == (digest(built.config), media.CONFIG)
     assert [layer.media_type for layer in image.layers] == [media.LAYER_GZIP] * 2
 
@@ -203,7 +204,7 @@ def test_a_damaged_blob_ends_the_copy_and_leaves_nothing(places, built, tmp_path
     assert not list(tmp_path.glob("*.tar"))
     assert not [p for p in tmp_path.rglob(".*") if p.is_file()]
     with pytest.raises(NotFound):
-        places.names.get("docker.io/library/to:v0")
+        places.home.names.get("docker.io/library/to:v0")
 
 
 @pytest.mark.parametrize("trick", ["link", "fifo", "directory", "absent"])
@@ -295,7 +296,7 @@ def stored(places, built, *names):
 
 def test_an_archive_has_all_that_docker_save_writes(places, built, tmp_path):
     path = tmp_path / "a.tar"
-    archives.save(places.store, places.names, [stored(places, built, "app:v0", "127.0.0.1:5000/app:v1")], str(path))
+    archives.save(places.home.store, places.home.names, [stored(places, built, "app:v0", "127.0.0.1:5000/app:v1")], str(path))
     with tarfile.open(path) as archive:
         found = {m.name: archive.extractfile(m).read() for m in archive}
         assert {(m.mtime, m.uid, m.gid, m.mode) for m in archive} == {(0, 0, 0, 0o644)}
@@ -315,20 +316,21 @@ def test_an_archive_has_all_that_docker_save_writes(places, built, tmp_path):
 def test_the_same_image_gives_the_same_archive(places, built, tmp_path):
     images = [stored(places, built, "app:v0")]
     for name in ("a", "b"):
-        archives.save(places.store, places.names, images, str(tmp_path / name))
+        archives.save(places.home.store, places.home.names, images, str(tmp_path / name))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_what_is_saved_is_loaded_with_its_names_and_its_id(places, built, tmp_path):
     other = Built(tmp_path / "other", [*built.tars, tar({"more": b"1"})])
     first, second = stored(places, built, "app:v0", "app:v1"), stored(places, other)
-    archives.save(places.store, places.names, [first, second], str(tmp_path / "a.tar"))
-    fresh = Places(Store(str(tmp_path / "new")), Names(str(tmp_path / "new")))
-    found = list(archives.load(fresh.store, fresh.names, str(tmp_path / "a.tar")))
+    archives.save(places.home.store, places.home.names, [first, second], str(tmp_path / "a.tar"))
+    new = str(tmp_path / "new")
+    fresh = Places(SimpleNamespace(store=Store(new), names=Names(new)))
+    found = list(archives.load(fresh.home.store, fresh.home.names, str(tmp_path / "a.tar")))
     assert [name for name, _ in found] == ["docker.io/library/app:v0", "docker.io/library/app:v1", ""]
-    ids = [Image(fresh.store, descriptor).id for _, descriptor in found]
+    ids = [Image(fresh.home.store, descriptor).id for _, descriptor in found]
     assert ids == [digest(built.config), digest(built.config), digest(other.config)]
-    assert Image(fresh.store, fresh.names.get("docker.io/library/app:v0")).diff_ids == tuple(
+    assert Image(fresh.home.store, fresh.home.names.get("docker.io/library/app:v0")).diff_ids == tuple(
         digest(t) for t in built.tars
     )
 
@@ -370,12 +372,12 @@ def test_older_archives_are_loaded_compressed_or_not(places, built, tmp_path, ki
     pack = {"plain": bytes, "gzip": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[kind]
     path = tmp_path / "old.tar"
     path.write_bytes(pack(old_archive(built, layer=pack, links=links)))
-    ((name, descriptor),) = archives.load(places.store, places.names, str(path))
-    image = Image(places.store, descriptor)
+    ((name, descriptor),) = archives.load(places.home.store, places.home.names, str(path))
+    image = Image(places.home.store, descriptor)
     assert (name, image.id) == ("docker.io/library/old:v1", digest(built.config))
     assert {layer.media_type for layer in image.layers} == {media.DOCKER_LAYER}
     for layer, data in zip(image.layers, built.tars, strict=True):
-        with places.store.open(layer) as chunks:
+        with places.home.store.open(layer) as chunks:
             assert gzip.decompress(b"".join(chunks)) == data
 
 
@@ -387,7 +389,7 @@ def test_an_archive_comes_through_a_pipe(places, built):
             out.write(old_archive(built))
         os._exit(0)
     os.close(write)
-    ((name, _),) = archives.load(places.store, places.names, read)
+    ((name, _),) = archives.load(places.home.store, places.home.names, read)
     os.close(read)
     os.wait()
     assert name == "docker.io/library/old:v1"
@@ -396,9 +398,9 @@ def test_an_archive_comes_through_a_pipe(places, built):
 def test_a_layout_in_a_tar_or_a_folder_is_loaded_too(places, built, tmp_path):
     go(places, f"oci:{built.path}:v0", f"oci-archive:{tmp_path}/a.tar:some/app:v3")
     for path in (f"{tmp_path}/a.tar", str(built.path)):
-        found = list(archives.load(places.store, places.names, path))
+        found = list(archives.load(places.home.store, places.home.names, path))
         assert [d.digest for _, d in found] == [digest(built.manifest)]
-    assert places.names.get("docker.io/some/app:v3").digest == digest(built.manifest)
+    assert places.home.names.get("docker.io/some/app:v3").digest == digest(built.manifest)
 
 
 def hostile(**changes):
@@ -431,9 +433,9 @@ def test_a_hostile_archive_is_told_by_what_is_wrong(places, built, tmp_path, dam
             archive.addfile(member, io.BytesIO(data))
     (tmp_path / "bad.tar").write_bytes(out.getvalue())
     with pytest.raises((InvalidInput, NotFound, Corrupt)) as failure:
-        list(archives.load(places.store, places.names, str(tmp_path / "bad.tar")))
+        list(archives.load(places.home.store, places.home.names, str(tmp_path / "bad.tar")))
     assert message in str(failure.value)
-    assert not list(places.names.all())
+    assert not list(places.home.names.all())
 
 
 @pytest.mark.parametrize("size", [0, 100, 700, 5000, -700])
@@ -442,7 +444,7 @@ def test_a_cut_or_damaged_tar_is_refused(places, built, tmp_path, size):
     data = whole[:size] if size >= 0 else whole.replace(b"ustar", b"uxtar")
     (tmp_path / "cut.tar").write_bytes(data)
     with pytest.raises((InvalidInput, NotFound, Corrupt)):
-        list(archives.load(places.store, places.names, str(tmp_path / "cut.tar")))
+        list(archives.load(places.home.store, places.home.names, str(tmp_path / "cut.tar")))
 
 
 def test_a_header_damaged_in_the_middle_is_not_taken_for_the_end(places, built, tmp_path):
@@ -451,7 +453,7 @@ def test_a_header_damaged_in_the_middle_is_not_taken_for_the_end(places, built, 
     whole[place + 148 : place + 156] = b"0000000\0"  # the checksum
     (tmp_path / "bad.tar").write_bytes(whole)
     with pytest.raises(InvalidInput, match="the tar file is damaged"):
-        list(archives.load(places.store, places.names, str(tmp_path / "bad.tar")))
+        list(archives.load(places.home.store, places.home.names, str(tmp_path / "bad.tar")))
 
 
 def test_choosing_in_an_archive(places, built, tmp_path):

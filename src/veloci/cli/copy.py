@@ -4,13 +4,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
 
     from veloci.cli.sessions import RegistryOptions
     from veloci.engine.engine import Engine
     from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
+    from veloci.transport.place import Progress
 
     Done = TypeVar("Done")
 
@@ -104,12 +105,8 @@ def copy(
     --src-shared-blob-dir DIR   where the blobs of the layout that oci: reads are, if not below it
     --dest-shared-blob-dir DIR  where those of the layout that oci: writes are to be, for layouts that share them
     """
-    from functools import partial
-
-    from veloci.cli.progress import progress
     from veloci.cli.sessions import RegistryOptions
     from veloci.engine.engine import Engine
-    from veloci.engine.tasks import parallel
     from veloci.errors import InvalidInput
     from veloci.spec.platform import parse
     from veloci.transport.copy import copy
@@ -143,29 +140,27 @@ def copy(
     _check_blobs(source, src_shared_blob_dir, "--src-shared-blob-dir")
     _check_blobs(destination, dest_shared_blob_dir, "--dest-shared-blob-dir")
     check_signatures(source, lost=remove_signatures)
-    at_once = partial(parallel, limit=image_parallel_copies) if image_parallel_copies > 0 else parallel
-    find = partial(found, engine)
-    origins = Places(engine.store, engine.names, find, daemon=src_daemon_host, blobs=src_shared_blob_dir)
-    targets = Places(engine.store, engine.names, daemon=dest_daemon_host, blobs=dest_shared_blob_dir)
+    origins = Places(engine, lambda name: found(engine, name), daemon=src_daemon_host, blobs=src_shared_blob_dir)
+    targets = Places(engine, daemon=dest_daemon_host, blobs=dest_shared_blob_dir)
+    at_once = side_by_side(image_parallel_copies)
 
-    def once() -> Descriptor:
+    def move(report: Progress | None) -> Descriptor:
         origin = origins.source(source, sessions[0])
         target = targets.destination(destination, sessions[1], more=additional_tag)
         if dest_oci_accept_uncompressed_layers:
             target.packed = False
-        with progress(quiet=quiet) as told:
-            return copy(
-                origin,
-                target,
-                format=to,
-                all=all or multi_arch == "all",
-                only_index=multi_arch == "index-only",
-                platform=parse(platform) if platform else None,
-                compress=packed,
-                preserve=preserve_digests,
-                progress=told,
-                parallel=at_once,
-            )
+        return copy(
+            origin,
+            target,
+            format=to,
+            all=all or multi_arch == "all",
+            only_index=multi_arch == "index-only",
+            platform=parse(platform) if platform else None,
+            compress=packed,
+            preserve=preserve_digests,
+            progress=report,
+            parallel=at_once,
+        )
 
     def refer() -> Descriptor:
         from veloci.transport.referrers import beside, copy_referrers
@@ -174,7 +169,7 @@ def copy(
             copy_referrers(origin, done, beside(targets, destination, sessions[1]), parallel=at_once)
         return done
 
-    done = retried(once, retry_times)
+    done = retried(lambda: reported(move, quiet=quiet), retry_times)
     if referrers:
         retried(refer, retry_times)
     if digestfile:
@@ -182,6 +177,23 @@ def copy(
     if not quiet:
         print(f"{destination}: digest: {done.digest} size: {done.size}")
     return 0
+
+
+def side_by_side(limit: int) -> Callable[..., Iterable[Any]]:
+    """A map that does so many at once; 0: as many as it does anyway."""
+    from veloci.engine.tasks import parallel
+
+    return (lambda work, items: parallel(work, items, limit=limit)) if limit > 0 else parallel
+
+
+def reported(work: Callable[[Progress | None], Done], *, quiet: bool) -> Done:
+    """What `work` gives, which tells how it goes unless all is to be `quiet`."""
+    if quiet:
+        return work(None)
+    from veloci.cli.progress import progress
+
+    with progress() as report:
+        return work(report)
 
 
 def wanted_format(text: str | None) -> str | None:

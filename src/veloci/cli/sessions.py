@@ -110,12 +110,9 @@ def source(text: str, session: Session, *, daemon: str | None = None, blobs: str
 
     Raises InvalidInput, NotFound.
     """
-    from functools import partial
-
     from veloci.cli.copy import found
     from veloci.engine.engine import Engine
     from veloci.transport.names import Places
 
     engine = Engine()
-    find = partial(found, engine)
-    return Places(engine.store, engine.names, find, daemon=daemon, blobs=blobs).source(text, session)
+    return Places(engine, lambda name: found(engine, name), daemon=daemon, blobs=blobs).source(text, session)

@@ -40,7 +40,7 @@ class Way:
 
         self.engine, self._registry = Engine(), registry
         self._session: Session | None = None
-        self.places: Places = Places(self.engine.store, self.engine.names, lambda name: found(self.engine, name))
+        self.places: Places = Places(self.engine, lambda name: found(self.engine, name))
 
     def opened(self, image: str, platform: str | None = None) -> Edited:
         """The image to be changed. Raises NotFound, InvalidInput."""

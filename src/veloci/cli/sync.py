@@ -212,8 +212,7 @@ class _Sync:
         from veloci.engine.engine import Engine
         from veloci.transport.names import Places
 
-        engine = Engine()
-        return Places(engine.store, engine.names).destination(target, self.session)
+        return Places(Engine()).destination(target, self.session)
 
     def _is_there(self, source: Source, place: Destination) -> bool:
         """Whether the destination has the very manifest that a copy without changes would give it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
+
+from veloci.blocks import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
 
+from veloci.blocks import contextmanager
 from veloci.content.files import AHEAD, appear, create, is_at, kept, made, replace, temporary, write
 from veloci.errors import Corrupt, HostError, InvalidInput
 from veloci.kernel.files import begin_write_back

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 
 KEPT = 4 << 20  # bytes: of chunks of up to so many, the memory is used again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from threading import Thread
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -33,18 +33,17 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
     """`map(function, items)`, with up to `limit` of them at work at once; results come in the items' order.
 
     The first failure is raised in its place; what has not begun then never begins, and what has is waited for. No
-    concurrent.futures: it imports logging, and takes longer than a small layer.
+    concurrent.futures and no threading: what they import takes longer than a small layer.
     """
     tasks = [_Task(item) for item in items]
     if len(tasks) <= 1:
         yield from (function(task.item) for task in tasks)
         return
-    from threading import Thread
-
-    waiting = iter(tasks)  # taken in order, so all that come before a failure have begun
+    here = len(tasks) <= limit  # then the first, for which the caller waits anyway, needs no thread
+    waiting = iter(tasks[here:])  # taken in order, so all that come before a failure have begun
     stopped = False
 
-    def work() -> None:
+    def work(ended: LockType) -> None:
         nonlocal stopped
         while not stopped and (task := next(waiting, None)):
             try:
@@ -52,22 +51,26 @@ def parallel(function: Callable[[T], R], items: Iterable[T], *, limit: int = 4) 
             except BaseException as error:  # noqa: BLE001 -- raised again in its place
                 task.failure, stopped = error, True
             task.done.release()
+        ended.release()
 
-    threads: list[Thread] = []
+    threads: list[LockType] = []  # each locked until its thread ends
     try:
-        for _ in range(min(limit, len(tasks))):
-            threads.append(Thread(target=work, name="parallel"))
-            threads[-1].start()
-        for task in tasks:
+        for _ in range(min(limit, len(tasks)) - here):
+            ended = allocate_lock()
+            ended.acquire()
+            start_new_thread(work, (ended,))
+            threads.append(ended)
+        if here:
+            yield function(tasks[0].item)
+        for task in tasks[here:]:
             task.done.acquire()
             if task.failure is not None:
                 raise task.failure
             yield task.result
     finally:
         stopped = True
-        for thread in threads:
-            if thread.ident is not None:  # it started
-                thread.join()
+        for ended in threads:
+            ended.acquire()
 
 
 def _keep_memory() -> None:

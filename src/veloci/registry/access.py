@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
+from veloci.blocks import contextmanager
 from veloci.registry.answers import document, passing, unreachable
 from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES

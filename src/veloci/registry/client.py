@@ -5,8 +5,7 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoint
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
+from veloci.blocks import contextmanager
 from veloci.errors import Corrupt, NotFound, VelociError
 from veloci.registry import manifests
 from veloci.registry.access import Access

@@ -6,8 +6,8 @@ https://docs.docker.com/reference/cli/docker/login/ and containers-auth.json(5)
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
 
+from veloci.blocks import contextmanager, suppress
 from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.spec.document import loads
 

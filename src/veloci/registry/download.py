@@ -6,7 +6,6 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-
 from __future__ import annotations
 
 from veloci.errors import Corrupt
-from veloci.layer.stream import CHUNK
 from veloci.registry import protocol
 from veloci.registry.answers import passing, unreachable
 from veloci.registry.failures import Failure
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from veloci.registry.access import Access
     from veloci.registry.wire import Response
     from veloci.spec.image import Descriptor
+
+CHUNK = 1 << 20  # bytes that are read at once
 
 
 def download(access: Access, descriptor: Descriptor, at: int) -> Generator[bytes]:

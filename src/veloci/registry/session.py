@@ -7,9 +7,9 @@ without taking credentials to another origin; bounds documents; times out on sta
 from __future__ import annotations
 
 from _thread import allocate_lock
-from contextlib import contextmanager
 from time import sleep
 
+from veloci.blocks import contextmanager
 from veloci.errors import InvalidInput, Unavailable, VelociError
 from veloci.registry import protocol, urls
 from veloci.registry.answers import (
@@ -82,6 +82,7 @@ class Session:
         self._inner: dict[str, bool] = {}
         self._auths: dict[tuple[str, str], Auth] = {}
         self._warned: set[str] = set()
+        self.stepwise: set[str] = set()  # origins that take no blob with the request that begins its upload
         self._lock = allocate_lock()  # of _auths
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
+from veloci.blocks import suppress
 from veloci.errors import HostError
 
 TYPE_CHECKING = False

@@ -6,10 +6,9 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
 
-from veloci.errors import Corrupt, HostError, NotFound, VelociError
-from veloci.layer.stream import CHUNK, Hashed
+from veloci.blocks import contextmanager, suppress
+from veloci.errors import Corrupt, HostError, InvalidInput, NotFound, Unsupported, VelociError
 from veloci.registry import protocol, urls
 from veloci.registry.answers import check_target, joined, passing, refused, unreachable
 from veloci.registry.failures import Failure
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
     Opened: TypeAlias = Callable[[int], AbstractContextManager[Iterable[bytes]]]
 
+CHUNK = 1 << 20  # bytes that are read at once
+TINY = 16 << 10  # bytes of a blob that goes with the request that begins its upload
 SMALL = 256 << 10  # bytes of a blob that goes with the request that ends its upload
 PART = 32 << 20  # bytes of a part, where the registry refuses the whole at once; half as many the next time
 LEAST = 1 << 20
@@ -53,7 +54,8 @@ def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
     if descriptor.size <= SMALL:
         with opened(0) as chunks:
             data = b"".join(_exactly(chunks, descriptor, 0, descriptor.size))
-        _finish(access, _Upload(access, descriptor).begin(), descriptor, data)
+        if not _at_once(access, descriptor, data):
+            _finish(access, _Upload(access, descriptor).begin(), descriptor, data)
         return
     from veloci.registry.unfinished import Unfinished
 
@@ -71,9 +73,43 @@ def upload(access: Access, descriptor: Descriptor, opened: Opened) -> None:
         record.done()
 
 
+def _at_once(access: Access, descriptor: Descriptor, data: bytes) -> bool:
+    """Send a tiny blob with the request that begins its upload. False where the registry does not take it so.
+
+    spec.md#single-post: one that does not take it begins an upload instead, to which it is then sent.
+    """
+    if len(data) > TINY or access.origin in access.session.stepwise:
+        return False
+    url = f"{access.base}/blobs/uploads/?{urls.query([('digest', descriptor.digest)])}"
+    headers = {"Content-Length": str(len(data)), "Content-Type": "application/octet-stream"}
+    try:
+        with access.request(
+            "POST",
+            url,
+            scope=access.scope("pull,push"),
+            ok=(201, 202),
+            headers=headers,
+            body=data,
+            where=descriptor.digest,
+        ) as response:
+            if response.status == 201:
+                return True
+            access.session.stepwise.add(access.origin)
+            address, have = _location(access, response, url), protocol.byte_range(response.headers.get("Range", ""))
+    except (InvalidInput, NotFound, Unsupported):  # it may not expect a body there
+        access.session.stepwise.add(access.origin)
+        return False
+    if have and have[1]:  # it took the body for a part
+        return False
+    _finish(access, address, descriptor, data)
+    return True
+
+
 def adopt(access: Access, chunks: Iterable[bytes], media_type: str) -> Descriptor:
     """See Repository.adopt. What is sent is kept aside meanwhile: it is made once, and the connection may be cut."""
     from tempfile import TemporaryFile
+
+    from veloci.layer.stream import Hashed
 
     hashed = Hashed(chunks)
     with TemporaryFile(buffering=0, dir=os.environ.get("TMPDIR") or "/var/tmp") as kept:  # noqa: S108 -- no name there

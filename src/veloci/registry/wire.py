@@ -5,9 +5,10 @@ RFC 9112. A connection serves one request at a time, and again when the answer w
 
 from __future__ import annotations
 
-from contextlib import suppress
+from _socket import MSG_DONTWAIT, MSG_PEEK, socket
 from time import monotonic
 
+from veloci.blocks import suppress
 from veloci.errors import InvalidInput
 from veloci.registry import http
 from veloci.registry.failures import Cut, Failure, Silent, text
@@ -45,11 +46,16 @@ class Wire:
 
     def fresh(self) -> bool:
         """Whether the other side left it open, and said nothing."""
-        from select import POLLIN, poll
-
-        waiting = poll()
-        waiting.register(self.stream.fileno(), POLLIN)
-        return not waiting.poll(0)
+        looked = socket(fileno=self.stream.fileno())  # beside TLS, and less to import than select
+        try:
+            looked.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            looked.detach()
+        return False
 
     def ask(
         self,

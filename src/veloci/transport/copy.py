@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from veloci.errors import InvalidInput
 from veloci.image.convert import FORMATS
 from veloci.spec import media
@@ -14,6 +12,7 @@ from veloci.transport.select import DEPTH, select
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from veloci.spec.image import Descriptor
     from veloci.spec.platform import Platform
@@ -45,10 +44,17 @@ def copy(
     another place to read from, the caller begins anew (place.anew), not this function.
     Raises what the places raise; InvalidInput for a format or artifact that cannot be.
     """
-    with ExitStack() as places:
-        if not stay_open:
-            places.enter_context(source)
-            places.enter_context(destination)
+
+    def work(job: Job) -> Descriptor:
+        descriptor, raw = _begun(source, destination, job.parallel)
+        if not media.is_index(descriptor.media_type) or not (all or only_index):
+            descriptor, raw = job.image(*select(source, descriptor, raw, platform))
+        elif all:
+            descriptor, raw = job.index(descriptor, raw, DEPTH)
+        destination.finish(descriptor, raw)
+        return descriptor
+
+    def done() -> Descriptor:
         if format is not None and format not in destination.formats:
             allowed = " or ".join(destination.formats if format in FORMATS else FORMATS)
             raise InvalidInput(f"{destination.name} cannot hold the format {format!r}", where="--format", hint=allowed)
@@ -61,14 +67,23 @@ def copy(
             progress=progress or Silent(),
             parallel=map if destination.serial else parallel,
         )
+        return work(job) if once else anew(source, lambda: work(job), destination)
 
-        def work() -> Descriptor:
-            descriptor, raw = source.manifest()
-            if not media.is_index(descriptor.media_type) or not (all or only_index):
-                descriptor, raw = job.image(*select(source, descriptor, raw, platform))
-            elif all:
-                descriptor, raw = job.index(descriptor, raw, DEPTH)
-            destination.finish(descriptor, raw)
-            return descriptor
+    if stay_open:
+        return done()
+    with source, destination:
+        return done()
 
-        return work() if once else anew(source, work, destination)
+
+def _begun(
+    source: Source, destination: Destination, parallel: Callable[..., Iterable[Any]]
+) -> tuple[Descriptor, bytes]:
+    """What the source names, asked for while the destination is looked at if both take a while to answer."""
+    steps: tuple[Callable[[], Any], ...] = source.manifest, destination.look
+    found, _ = parallel(_done, steps) if source.far and destination.far else map(_done, steps)
+    first: tuple[Descriptor, bytes] = found
+    return first
+
+
+def _done(step: Callable[[], Any]) -> Any:
+    return step()

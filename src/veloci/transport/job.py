@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-
+from veloci.blocks import contextmanager, suppress
 from veloci.errors import InvalidInput, NotFound
 from veloci.image.convert import family, reindexed, rewritten
-from veloci.layer.stream import Verified, compressed, decompressed
 from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec.image import Descriptor, ImageConfig, Index, Manifest
@@ -14,8 +12,9 @@ from veloci.transport.select import CONFIG, DEPTH, small
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+    from veloci.layer.stream import Verified
     from veloci.spec.digest import Digest
     from veloci.transport.place import Destination, Opened, Progress, Source
 
@@ -79,15 +78,30 @@ class Job:
             if self.preserve:
                 self._refuse("its layers would be compressed otherwise")
             self._learn(manifest)
-        self._config(manifest.config)
-        now = {layer.digest: self.layer(layer) for layer in layers if self._is_needless(layer)}
-        rest = [layer for layer in layers if layer.digest not in now]
-        now |= zip((layer.digest for layer in rest), self.parallel(self.layer, rest), strict=True)
+        now = self._parts(manifest.config, layers)
         changed = any(digest != new.digest for digest, new in now.items())
         if to == family(descriptor.media_type) and not changed:
             return descriptor, raw
         found = _described(*rewritten(manifest, to, now if changed else None))
         return found[0].replace(platform=descriptor.platform), found[1]
+
+    def _parts(self, config: Descriptor, layers: Sequence[Descriptor]) -> dict[Digest, Descriptor]:
+        """Copy the config and the layers, side by side. Returns what each is at the destination, by its digest."""
+
+        def part(descriptor: Descriptor) -> Descriptor:
+            if descriptor is not config:
+                return self.layer(descriptor)
+            self._config(config)
+            return config
+
+        first = self.destination.at_hand(config) or any(layer.digest == config.digest for layer in layers)
+        if first:
+            part(config)
+        now = {layer.digest: self.layer(layer) for layer in layers if self._is_needless(layer)}
+        rest = [layer for layer in layers if layer.digest not in now]
+        if not first:
+            rest.insert(0, config)
+        return now | dict(zip((each.digest for each in rest), self.parallel(part, rest), strict=True))
 
     def layer(self, layer: Descriptor) -> Descriptor:
         """Copy one layer. Returns what it is at the destination."""
@@ -128,6 +142,8 @@ class Job:
 
     def _packed(self, layer: Descriptor, key: str, kind: str) -> Descriptor:
         """Copy a layer in another compression. Its digest is checked, and what it unpacks to."""
+        from veloci.layer.stream import Verified, compressed, decompressed
+
         level = self.compress[1] if self.compress else None
         media_type = media.packed(layer.media_type, kind)
         diff_id = self._diff_ids.get(layer.digest, "")

@@ -8,12 +8,22 @@ from veloci.spec.reference import Reference
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from veloci.content.names import Names
     from veloci.content.store import Store
     from veloci.registry.session import Session
     from veloci.spec.image import Descriptor
     from veloci.transport.place import Destination, Source
+
+    class Home(Protocol):
+        """Who has a local store: the engine, which makes it when it is first used."""
+
+        @property
+        def store(self) -> Store: ...
+        @property
+        def names(self) -> Names: ...
+
 
 KINDS = ("docker://", "oci:", "oci-archive:", "docker-archive:", "docker-daemon:", "dir:", "veloci:")
 
@@ -31,20 +41,19 @@ def split(text: str) -> tuple[str, str]:
 class Places:
     """Names to places.
 
-    store, names: the local store's. find: an image of it by ID or name, if its name does not do.
+    home: whose the local store is. find: an image of it by ID or name, if its name does not do.
     daemon: where a docker engine is (docker_daemon). blobs: a directory where layouts have their blobs instead.
     """
 
     def __init__(
         self,
-        store: Store,
-        names: Names,
+        home: Home,
         find: Callable[[str], Descriptor] | None = None,
         *,
         daemon: str | None = None,
         blobs: str | None = None,
     ) -> None:
-        self.store, self.names, self.find, self.daemon, self.blobs = store, names, find, daemon, blobs
+        self.home, self.find, self.daemon, self.blobs = home, find, daemon, blobs
 
     def source(self, text: str, session: Session | None = None) -> Source:
         """The place `text` to read from. Raises InvalidInput, NotFound; of docker-daemon: Unavailable."""
@@ -57,8 +66,8 @@ class Places:
             from veloci.transport.store import StorePlace
 
             if self.find is not None:
-                return StorePlace(self.store, self.names, _named(rest), self.find(rest))
-            return StorePlace(self.store, self.names, Reference.parse(rest))
+                return StorePlace(self.home.store, self.home.names, _named(rest), self.find(rest))
+            return StorePlace(self.home.store, self.home.names, Reference.parse(rest))
         if kind == "docker-daemon:":
             from veloci.transport.docker_daemon import source
 
@@ -93,7 +102,7 @@ class Places:
             from veloci.transport.store import StorePlace
 
             further = [Reference.parse(name) for name in more]
-            return StorePlace(self.store, self.names, Reference.parse(rest), more=further)
+            return StorePlace(self.home.store, self.home.names, Reference.parse(rest), more=further)
         if kind == "docker-daemon:":
             from veloci.transport.docker_archive import normal
             from veloci.transport.docker_daemon import destination

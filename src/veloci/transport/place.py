@@ -5,8 +5,7 @@ A place is a context manager: what it opened is closed, what it began and did no
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
+from veloci.blocks import contextmanager
 from veloci.errors import Corrupt, VelociError
 
 CHUNK = 1 << 20  # bytes
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
         name: str  # as the user knows it
         made_up: bool  # its manifest is ours to make, so plain layers may be compressed on the way
+        far: bool  # whether it takes a while to answer
 
         def __enter__(self) -> Self: ...
         def __exit__(self, *_: object) -> None: ...
@@ -70,10 +70,14 @@ if TYPE_CHECKING:
         packed: bool  # whether layers should be compressed here
         serial: bool  # takes one blob at a time
         exact: bool  # whether a manifest stays as it is
+        far: bool  # whether it takes a while to answer
         words: tuple[str, str, str]  # that work on a layer began, that it ended, that it was needless
 
         def __enter__(self) -> Self: ...
         def __exit__(self, *_: object) -> None: ...
+
+        def look(self) -> None:
+            """Learn at once what is there, as far as that is possible, while the source is asked for the manifest."""
 
         def has(self, descriptor: Descriptor) -> bool:
             """Whether the blob is there already."""
@@ -127,6 +131,7 @@ class Place:
     packed = True
     serial = False
     exact = True
+    far = False
     words = ("Copying", "Copied", "Already exists")
     name = ""
 
@@ -151,6 +156,9 @@ class Place:
 
     def noted(self, descriptor: Descriptor, where: Reference) -> None:
         """Forget it."""
+
+    def look(self) -> None:
+        """There is nothing that could be learnt at once."""
 
     def at_hand(self, descriptor: Descriptor) -> bool:
         """Nobody knows without asking."""

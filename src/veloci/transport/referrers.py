@@ -159,8 +159,8 @@ def _stored(places: Places, name: str, tag: str) -> StorePlace:
     from veloci.spec.reference import Reference
 
     if not tag:
-        return Nameless(places.store, places.names, None)
-    return StorePlace(places.store, places.names, Reference.parse(name).replace(tag=tag, digest=None))
+        return Nameless(places.home.store, places.home.names, None)
+    return StorePlace(places.home.store, places.home.names, Reference.parse(name).replace(tag=tag, digest=None))
 
 
 class Nameless(StorePlace):

@@ -23,6 +23,7 @@ MOUNTS = 3  # repositories that are tried
 class RegistryPlace(Place):
     """The image `reference` at its registry."""
 
+    far = True
     words = ("Pushing", "Pushed", "Layer already exists")
 
     def __init__(self, reference: Reference, session: Session | None = None, *, more: Sequence[str] = ()) -> None:
@@ -62,11 +63,15 @@ class RegistryPlace(Place):
         self._root = None
         return True
 
-    def has(self, descriptor: Descriptor) -> bool:
+    def look(self) -> None:
         """See Destination."""
         if self._here is None:
             self._here = self.repository.parts()
-        return descriptor.digest in self._here or self.repository.has(descriptor)
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """See Destination."""
+        self.look()
+        return self.at_hand(descriptor) or self.repository.has(descriptor)
 
     def at_hand(self, descriptor: Descriptor) -> bool:
         """See Destination."""

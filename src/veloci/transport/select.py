@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from veloci.errors import InvalidInput, NotFound
-from veloci.layer.stream import Verified
 from veloci.spec import media, platform
 from veloci.spec.image import ImageConfig, Index, Manifest
 
@@ -69,5 +68,7 @@ def small(source: Source, descriptor: Descriptor) -> bytes:
     """A whole small blob, verified: a config. Raises InvalidInput, NotFound, Corrupt."""
     if descriptor.size > CONFIG:
         raise InvalidInput(f"config {descriptor.digest} has more than {CONFIG} bytes", where=source.name)
+    from veloci.layer.stream import Verified
+
     with source.blob(descriptor) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
         return b"".join(checked)
