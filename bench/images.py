@@ -40,6 +40,7 @@ PACKAGES = {"a": "", "b": JAVA, "c": f"{JAVA},python3-numpy,python3-pil,gcc"}
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SOURCES = ("/usr/lib", "/usr/share", "/usr/bin", "/usr/include")
 VELOCI = str(Path(sys.executable).parent / "veloci")
+OVERLAY = f"{VELOCI} --snapshotter=overlay"
 
 
 def timed(command):
@@ -194,6 +195,22 @@ class Bench:
             },
         )
 
+    def load(self):
+        """A layout to a mounted root file system: by each tool's store, and by unpacking it."""
+        load = f"load -q -i {self.image.path}"
+        podman = " ".join(map(str, self.podman))
+        commands = {
+            "veloci": f"{VELOCI} {load} && {VELOCI} create --network none v0 true",
+            "veloci overlay": f"{OVERLAY} {load} && {OVERLAY} create --network none v0 true",
+            "veloci unpack": f"{VELOCI} unpack --raw {self.layout} $0",
+            "podman": f"{podman} image mount $({podman} {load} | sed 's/.*: //')",
+        }
+        self.compared(
+            "layout to root file system, loaded and mounted",
+            {tool: lambda words=words: ["sh", "-c", words, self.fresh()] for tool, words in commands.items()},
+            self.emptied,
+        )
+
     def convert(self):
         """Docker's archive to a layout, compressed."""
         archive = f"docker-archive:{self.work}/a.tar"
@@ -242,7 +259,11 @@ class Bench:
         return {tool: lambda what, each=each: [*each, f"{registry}/{what}:v0"] for tool, each in words.items()}
 
     def emptied(self, tool):
-        """Remove every image that the tool has."""
+        """Remove every image that the tool has, and what uses it."""
+        if tool == "podman":
+            subprocess.run([*self.podman, "image", "unmount", "-af"], check=True, capture_output=True)
+        elif tool != "docker":
+            subprocess.run([VELOCI, "container", "prune", "-f"], check=True, capture_output=True)
         every = {"podman": [*self.podman, "rmi", "-af"], "docker": [*self.docker, "image", "prune", "-af"]}
         subprocess.run(every.get(tool, [VELOCI, "image", "prune", "-af"]), check=True, capture_output=True)
 
@@ -261,10 +282,15 @@ class Bench:
         """The image, unpacked, to nothing."""
         name, pulls = f"{registry}/image:v0", self.pulling(registry)
         programs = {"podman": self.podman, "docker": self.docker}
+
+        def pulled(tool):
+            self.emptied(tool)  # layers that another image has too would stay
+            subprocess.run(pulls[tool]("image"), check=True, capture_output=True)
+
         self.compared(
             "rmi",
             {tool: lambda tool=tool: [*programs.get(tool, [VELOCI]), "rmi", name] for tool in pulls},
-            lambda tool: subprocess.run(pulls[tool]("image"), check=True, capture_output=True),
+            pulled,
         )
 
     def push(self, registry, empty):
@@ -327,7 +353,7 @@ def main():
     try:
         bench = Bench(work)
         print(f"an image of 3 layers, {bench.size} MB; medians of {ROUNDS} rounds", flush=True)
-        for row in ("unpack", "bare", "convert"):
+        for row in ("unpack", "bare", "load", "convert"):
             if row in sys.argv[1:] or not sys.argv[1:]:
                 getattr(bench, row)()
         registry_rows(bench, sys.argv[1:])
