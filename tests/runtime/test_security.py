@@ -233,6 +233,46 @@ def test_a_false_null_device_in_a_dev_that_is_bound_hides_as_the_hosts(runtime, 
     assert done.stdout == "character special file\n", done.stderr
 
 
+def test_a_null_device_of_the_host_that_is_none_is_refused(runtime):
+    runtime.configure("true")
+    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
+    script = 'mount --bind /dev/zero /dev/null && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, "/dev/null of the host is no null device" in done.stderr) == (1, True), done.stderr
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize("mapped_root", [False, True], ids=["", "mapped"])
+def test_the_hosts_null_device_is_not_the_containers_to_change(runtime, mapped_root):
+    """Root may change the mode and owner of what it finds: behind a hidden file, that is a file of the host's."""
+    changed = os.stat("/dev/null").st_ctime_ns
+    (runtime.bundle / "rootfs/bin/chmod").symlink_to("busybox")
+
+    def change(config):
+        sets = ("bounding", "effective", "permitted")
+        config["process"]["capabilities"] = {name: ["CAP_FOWNER", "CAP_CHOWN", "CAP_DAC_OVERRIDE"] for name in sets}
+        config["linux"]["maskedPaths"] = ["/proc/keys", "/etc/hidden"]
+        if mapped_root:  # the devices are the host's as well
+            ids = [{"containerID": 0, "hostID": 0, "size": 10}]
+            config["linux"]["namespaces"].append({"type": "user"})
+            config["linux"].update(uidMappings=ids, gidMappings=ids)
+
+    (runtime.bundle / "rootfs/etc").mkdir(exist_ok=True)
+    (runtime.bundle / "rootfs/etc/hidden").write_text("hidden")
+    places = ["/proc/keys", "/etc/hidden", *(["/dev/null"] if mapped_root else [])]
+    script = "for f in {}; do chmod 666 $f; echo $? $(cat $f); echo x >$f || echo closed; done"
+    done = runtime.run("sh", "-c", script.format(" ".join(places)), change=change)
+    assert done.stdout.splitlines() == ["1"] * len(places), done.stderr
+    assert os.stat("/dev/null").st_ctime_ns == changed
+
+
 def test_a_hidden_file_is_the_hosts_null_device(runtime):
     (runtime.bundle / "rootfs/secret").write_text("secret")
     done = runtime.run("stat", "-c", "%t:%T", "/secret", change=lambda c: c["linux"].update(maskedPaths=["/secret"]))

@@ -120,7 +120,7 @@ def _devices(given: dict[str, Any]) -> str:
         return "mknodat"
     bound = [node[0] for node in nodes if given["bind"] and node[1] != "p"]
     made = [node for node in nodes if node[0] not in bound]
-    words = [f"open_tree(CLONE) of the host's, move_mount({' '.join(bound)})"] if bound else []
+    words = [f"open_tree(CLONE) of the host's, mount_setattr(RDONLY), move_mount({' '.join(bound)})"] if bound else []
     words += [f"mknodat({' '.join(node[0] for node in made)})"] if made else []
     owned = [node[0] for node in made if node[5] or node[6]]
     words += [f"fchownat({' '.join(owned)})"] if owned else []
@@ -248,7 +248,8 @@ STEPS: dict[str, tuple[Calls, str]] = {
     ),
     "mask": (
         lambda g: (
-            f"open_tree(the host's /dev/null, or fsopen(tmpfs), fsconfig, fsmount: an empty one), "
+            "open_tree(the host's /dev/null), mount_setattr(RDONLY), "
+            "or fsopen(tmpfs), fsconfig, fsmount: an empty one, "
             f"move_mount({g['path']}) if it is there"
         ),
         "hides what the kernel tells about the host",

@@ -248,6 +248,7 @@ def devices(child: Child, nodes: Sequence[tuple[str, str, int, int, int, int, in
         if bind and kind != "p":
             place = make_file_in_root(child.root, path)
             tree = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE)
+            m.mount_setattr(tree, set=m.MOUNT_ATTR_RDONLY)  # as in `mask`: its root may be the host's
             _attach(tree, place, ())
             os.close(tree)
             continue
@@ -314,6 +315,8 @@ def mask(child: Child, path: str, label: str = "") -> None:
         return
     if not S_ISDIR(os.fstat(place).st_mode):
         tree = m.open_tree(child.null)
+        # It is the host's: through a read-only mount nobody changes its mode or owner, and it takes all the same.
+        m.mount_setattr(tree, set=m.MOUNT_ATTR_RDONLY)
     elif child.empty < 0:
         child.empty = _empty(label)
         _attach(child.empty, place, ())  # before Linux 6.15 only what is attached can be cloned
