@@ -1,5 +1,6 @@
 """`veloci artifact …`: files in registries, layouts and the store, and what refers to what."""
 
+import io
 import json
 import os
 import tarfile
@@ -140,6 +141,69 @@ def test_a_packed_directory_does_not_lead_outside_either(built, tmp_path):
     done = veloci("artifact", "pull", "-o", tmp_path / "to", f"oci:{built.path}:v0", check=False)
     assert "'d/out/file' leads out of the directory" in done.stderr
     assert os.listdir(tmp_path / "outside") == []
+
+
+def packed(*entries):
+    """A tar of (name, type, link or content); its directories are for all to write in."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, kind, text in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.mtime = kind, 0o777, 7
+            if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+                info.linkname = text
+            elif kind == tarfile.REGTYPE:
+                info.size = len(text)
+            archive.addfile(info, io.BytesIO(text) if kind == tarfile.REGTYPE else None)
+    return out.getvalue()
+
+
+FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([("mine", FILE, b"evil")], "tar: mine: leads out of d"),
+        ([("d/../mine", FILE, b"evil")], "tar: d/../mine: leads out of d"),
+        ([("./", tarfile.DIRTYPE, "")], "tar: ./: leads out of d"),
+        ([("dd", FILE, b"evil")], "tar: dd: leads out of d"),
+        ([("d/hard", HARD, "mine")], "tar: d/hard: leads out of d"),
+        ([("d/null", tarfile.CHRTYPE, "")], "tar: d/null: is a device, and no artifact's"),
+        ([("d", LINK, "outside")], "tar: the root can only be a directory"),
+    ],
+)
+def test_a_packed_directory_writes_below_its_name_alone(built, tmp_path, entries, message):
+    (tmp_path / "to").mkdir(mode=0o700)
+    (tmp_path / "to/mine").write_bytes(b"mine")
+    evil(built, ("d", packed(*entries), {"io.deis.oras.content.unpack": "true"}))
+    done = veloci("artifact", "pull", "-o", tmp_path / "to", f"oci:{built.path}:v0", check=False)
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert files(tmp_path / "to") == {"mine": b"mine"}
+    assert (tmp_path / "to").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_packed_removes_nothing_and_leads_nowhere(built, tmp_path):
+    """`.wh.mine` is a file as any other, and a symlink up leads to the packed directory's top."""
+    evil(
+        built,
+        ("d", packed(("d/.wh.mine", FILE, b""), ("d/up", LINK, ".."), ("d/up/x", FILE, b"1")),
+         {"io.deis.oras.content.unpack": "true"}),
+    )  # fmt: skip
+    (tmp_path / "to/d").mkdir(parents=True)
+    (tmp_path / "to/d/mine").write_bytes(b"mine")
+    veloci("artifact", "pull", "-o", tmp_path / "to", f"oci:{built.path}:v0")
+    assert files(tmp_path / "to") == {"d/mine": b"mine", "d/.wh.mine": b"", "d/x": b"1"}
+
+
+def test_a_directory_without_a_name_leaves_the_one_it_goes_to_as_it_is(built, tmp_path):
+    evil(
+        built, (".", packed(("./", tarfile.DIRTYPE, ""), ("./a", FILE, b"1")), {"io.deis.oras.content.unpack": "true"})
+    )
+    (tmp_path / "to").mkdir(mode=0o700)
+    veloci("artifact", "pull", "-o", tmp_path / "to", f"oci:{built.path}:v0")
+    assert files(tmp_path / "to") == {"a": b"1"}
+    assert (tmp_path / "to").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_that_is_there_is_kept_if_wanted(work, tmp_path):

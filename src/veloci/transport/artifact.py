@@ -10,9 +10,12 @@ from stat import S_ISDIR, S_ISREG
 from tempfile import TemporaryFile
 
 from veloci.errors import Conflict, HostError, InvalidInput, NotFound
-from veloci.layer.apply import apply
+from veloci.kernel.files import make_directory_in_root, open_in_root
+from veloci.layer.apply import Application
 from veloci.layer.diff import Status, Walk, chunked
+from veloci.layer.directories import components
 from veloci.layer.stream import Hashed, Verified, compressed, decompressed
+from veloci.layer.tar import wrong
 from veloci.layer.write import END
 from veloci.spec import digest as digests
 from veloci.spec import media
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from veloci.layer.tar import Entry, Reader
     from veloci.spec.digest import Digest
     from veloci.transport.place import Chunks, Source
 
@@ -159,12 +163,12 @@ def write(source: Source, blob: Descriptor, directory: str, *, keep: bool = Fals
     if keep and os.path.lexists(target):
         raise Conflict("is there already", where=target)
     with source.blob(blob) as chunks, Verified(chunks, blob.digest, blob.size) as checked:
-        if blob.annotations.get(UNPACK) == "true":
-            _unpack(checked, directory)
-        elif _within(directory, target):
-            stored(directory, checked, lambda: finished(checked, blob.digest) and os.path.normpath(title))
-        else:
+        if not _within(directory, target):
             raise InvalidInput(f"{title!r} leads out of the directory", where=source.name)
+        if blob.annotations.get(UNPACK) == "true":
+            _unpack(checked, directory, os.path.normpath(title))
+        else:
+            stored(directory, checked, lambda: finished(checked, blob.digest) and os.path.normpath(title))
     return title
 
 
@@ -175,13 +179,54 @@ def _within(directory: str, target: str) -> bool:
     return (there + "/").startswith(top.rstrip("/") + "/") and not os.path.islink(target)
 
 
-def _unpack(packed: Iterable[bytes], directory: str) -> None:
+def _unpack(packed: Iterable[bytes], directory: str, title: str) -> None:
     os.makedirs(directory, exist_ok=True)
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = -1
     try:
-        apply(decompressed(packed), root, overlay=False)
+        os.close(make_directory_in_root(top, title))
+        root = open_in_root(top, title, os.O_RDONLY | os.O_DIRECTORY)
+        _Packed(root, components(os.fsencode(title))).unpack(decompressed(packed))
+    except OSError as error:
+        raise HostError("unpack", error, where=f"{directory}/{title}") from error
     finally:
-        os.close(root)
+        for file in (root, top):
+            if file >= 0:
+                os.close(file)
+
+
+class _Packed(Application):
+    """A directory that was packed below its name: what is not below it, and devices, are refused; `.wh.a` is a file."""
+
+    def __init__(self, root: int, title: bytes) -> None:
+        super().__init__(root, overlay=False)
+        self.whiteouts = False
+        self._title = title
+
+    def unpack(self, chunks: Iterable[bytes]) -> None:
+        """Make what the tar holds. Raises InvalidInput, HostError."""
+        try:
+            self.read(chunks)
+            self.finish()
+        finally:
+            self.close()
+
+    def _entry(self, entry: Entry, reader: Reader) -> None:
+        if entry.kind in (b"3", b"4"):
+            wrong("is a device, and no artifact's", entry.name)
+        name = self._below(entry.name, entry)
+        if entry.kind == b"1":
+            entry.link = self._below(entry.link, entry)
+        if not name and not self._title and entry.kind == b"5":
+            return  # the directory that was there before
+        entry.name = name
+        super()._entry(entry, reader)
+
+    def _below(self, name: bytes, entry: Entry) -> bytes:
+        path = components(name)
+        if self._title and path != self._title and not path.startswith(self._title + b"/"):
+            wrong(f"leads out of {self._title.decode(errors='backslashreplace')}", entry.name)
+        return path[len(self._title) :].lstrip(b"/")
 
 
 def _opened(path: str) -> int:
