@@ -178,6 +178,24 @@ def test_an_update_reaches_systemd_and_the_files(scope):
 
 
 @booted
+@V1
+@pytest.mark.needs("root", "namespaces", "busybox")
+def test_an_update_reaches_systemd_and_the_files_in_version_1(scope):
+    scope.detached("sleep", "100", change=scoped(memory={"limit": 64 * MIB}, cpu={"shares": 512}, pids={"limit": 33}))
+    done = scope("update", *"--memory 33554432 --cpu-share 256 --pids-limit 20".split(), scope.id)
+    assert done.returncode == 0, done.stderr
+    for _ in range(2):
+        assert shown(SCOPE, "MemoryLimit", "CPUShares", "TasksMax") == [
+            "CPUShares=256",
+            f"MemoryLimit={32 * MIB}",
+            "TasksMax=20",
+        ]
+        files = [("memory", "memory.limit_in_bytes"), ("cpu", "cpu.shares"), ("pids", "pids.max")]
+        assert [(directory(name) / file).read_text().strip() for name, file in files] == [str(32 * MIB), "256", "20"]
+        subprocess.run(["systemctl", "daemon-reload"], check=True)  # undoes nothing
+
+
+@booted
 @pytest.mark.needs("root", "namespaces", "busybox")
 def test_a_scope_is_entered_paused_and_goes_with_its_container(scope):
     scope.detached("sleep", "100", change=scoped())
