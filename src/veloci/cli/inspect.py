@@ -100,11 +100,20 @@ def _object(engine: Engine, name: str, kinds: Any, *, size: bool) -> dict[str, A
         except NotFound:
             continue
         except InvalidInput:  # what cannot be an image's name may be a network's
-            if len(kinds) == 1:
+            if len(kinds) == 1 or (kind == "image" and _stands(engine, name)):
                 raise
     what = kinds[0] if len(kinds) == 1 else "object"
     hints = {"image": "veloci images", "network": "veloci network ls", "volume": "veloci volume ls"}
     raise NotFound(f"no such {what}: {name}", hint=hints.get(what, "veloci ps -a"))
+
+
+def _stands(engine: Engine, name: str) -> bool:
+    """Whether something stands under the name here, be it an artifact and no image."""
+    try:
+        engine.images.find(name)
+    except (NotFound, InvalidInput):
+        return False
+    return True
 
 
 def _look(engine: Engine, kind: str, name: str, *, size: bool) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def pull(
     from veloci.registry.client import Repository
     from veloci.registry.configuration import first
     from veloci.spec.reference import Reference
+    from veloci.transport.exchange import NoImage
 
     reference = Reference.parse(name)
     engine, session = Engine(), session_of(registry)
@@ -55,8 +56,12 @@ def pull(
         reference, tags = first(
             candidates, lambda candidate: (candidate, list(Repository(candidate, session=session).tags()))
         )
-        done = [_one(engine, session, Reference.parse(f"{reference}:{tag}"), platform, quiet=quiet) for tag in tags]
-        changed = any(done)
+        changed = False
+        for tag in tags:
+            try:
+                changed |= _one(engine, session, Reference.parse(f"{reference}:{tag}"), platform, quiet=quiet)
+            except NoImage as error:  # signatures and the like stand under tags beside the images
+                session.warn(str(error))
     shown = reference if all_tags else reference.with_default_tag()
     if not quiet:
         what = "Downloaded newer image" if changed else "Image is up to date"

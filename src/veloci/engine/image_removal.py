@@ -5,6 +5,7 @@ from __future__ import annotations
 from veloci.engine.journal import identity, image
 from veloci.errors import Conflict
 from veloci.spec.reference import Reference
+from veloci.transport.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def remove(
     if last:
         for name in same.intersection(names):
             engine.names.remove(name)
+        memory = Memory(engine.store.root)
+        for digest in same:
+            memory.forget_names(digest)
         done.append(("Deleted", image_id))
         image(engine, "delete", image_id)
         if prune:

@@ -182,10 +182,17 @@ class DockerArchive(Place):
         raise InvalidInput("Docker's archive holds no index", where=self.name, hint=hint)
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
-        """See Destination. More images may follow. Raises Corrupt for layers that are not what the config says."""
+        """See Destination. More images may follow.
+
+        Raises Corrupt for layers that are not what the config says, InvalidInput for an index or an artifact.
+        """
         if media.is_index(descriptor.media_type):
             self.put_manifest(descriptor, raw)
         manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
+        if manifest.config.media_type not in media.CONFIGS:
+            what = manifest.artifact_type or manifest.config.media_type
+            hint = "copy to oci-archive:"
+            raise InvalidInput(f"Docker's archive holds no artifact ({what})", where=self.name, hint=hint)
         config = ImageConfig.decode(self._config, name=f"config {manifest.config.digest}")
         layers = [self._diff_ids[layer.digest] for layer in manifest.layers]
         if tuple(layer.digest for layer in layers) != config.rootfs.diff_ids:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from veloci.transport.place import Progress
 
 
+class NoImage(InvalidInput):
+    """What a registry has under a name is an artifact."""
+
+
 class Pulled:
     """What a pull brought.
 
@@ -53,7 +57,9 @@ def pull(
     ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None = None,
     snapshots: Snapshots | None = None,
 ) -> Pulled:
-    """Bring an image into the store under its name. Raises NotFound, Denied, Unavailable, Corrupt, HostError.
+    """Bring an image into the store under its name.
+
+    Raises NotFound, Denied, Unavailable, Corrupt, HostError, InvalidInput; of these NoImage for an artifact.
 
     snapshots: unpack its layers there, each while it comes; ahead: see Unpacking. Where all of it is here already, the
     registry is asked for no more than the digest, which counts against no limit of pulls.
@@ -73,9 +79,9 @@ def pull(
 
     def work() -> tuple[Descriptor, Descriptor]:
         found, _raw = source.manifest()
+        layers = _layers(source, destination, platform)
         if snapshots is None:
             return found, copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
-        layers = _layers(source, destination, platform)
         with Unpacking(snapshots, layers, ahead) as unpacking:
             destination.watch = unpacking
             descriptor = copy(source, destination, platform=platform, progress=progress, parallel=parallel, once=True)
@@ -108,11 +114,13 @@ def _same(
 
 
 def _layers(source: RegistryPlace, store: StorePlace, platform: Platform | None) -> list[tuple[Descriptor, Digest]]:
-    """The layers that an image is going to have, each with its diff ID; of an artifact none."""
+    """The layers that an image is going to have, each with its diff ID. Raises NoImage for an artifact."""
     descriptor, raw = select(source, *source.manifest(), platform)
     manifest = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
     if manifest.config.media_type not in media.CONFIGS:
-        return []
+        kind = manifest.artifact_type or manifest.config.media_type
+        hint = f"veloci artifact pull docker://{source.name}"
+        raise NoImage(f"it is no image but an artifact ({kind})", where=source.name, hint=hint)
     raw = small(source, manifest.config)
     store.put_manifest(manifest.config, raw)  # so that it comes once
     diff_ids = ImageConfig.decode(raw, name=f"config {manifest.config.digest}").rootfs.diff_ids

@@ -150,7 +150,7 @@ class Job:
         known = self.destination.known(diff_id, media_type) if diff_id and level is None else None
         if known:
             self.progress.done(key, self.destination.words[2])
-            return known
+            return known.replace(annotations=_lasting(layer.annotations))
         self.progress.start(key, self.destination.words[0], layer.size)
         with self._counted(layer, key)(0) as chunks:
             checked = Verified(chunks, layer.digest, layer.size)
@@ -161,7 +161,7 @@ class Job:
                 tests.insert(0, plain)
             found = self.destination.adopt(_whole(compressed(plain, kind, level), tests), media_type)
         self.progress.done(key, self.destination.words[1])
-        return found.replace(annotations=layer.annotations)
+        return found.replace(annotations=_lasting(layer.annotations))
 
     def _learn(self, manifest: Manifest) -> None:
         """Read what the layers unpack to."""
@@ -233,6 +233,11 @@ class Job:
                 yield chunks(source, start)
 
         return opened
+
+
+def _lasting(annotations: dict[str, str]) -> dict[str, str]:
+    """What of a layer's annotations is still so when it is compressed otherwise: not where in its bytes things are."""
+    return {key: text for key, text in annotations.items() if not key.startswith(media.OF_BYTES)}
 
 
 def _whole(chunks: Iterable[bytes], checked: Iterable[Verified]) -> Iterator[bytes]:

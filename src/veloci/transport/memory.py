@@ -73,6 +73,12 @@ class Memory:
         if str(name) not in known.names:
             self._write(digest, known.replace(names=(str(name), *known.names)[:MOST]))
 
+    def forget_names(self, digest: Digest) -> None:
+        """Forget what registries call the image whose manifest this is: it is removed."""
+        known = self._read(digest)
+        if known.names:
+            self._write(digest, known.replace(names=()))
+
     def _path(self, digest: Digest) -> str:
         return f"{self._root}/{digest.replace(':', '-')}"
 
