@@ -421,6 +421,20 @@ def test_version_2_alone_holds_freezes_and_kills(runtime):
     assert runtime.traces() == []
 
 
+def test_the_hosts_console_is_not_the_containers(either):
+    """A node of it may be made, as of any device; opened it may not be."""
+
+    def change(config):
+        for name in ("bounding", "effective", "permitted"):
+            config["process"]["capabilities"][name] += ["CAP_MKNOD", "CAP_DAC_OVERRIDE"]
+
+    (either.bundle / "rootfs/bin/mknod").symlink_to("busybox")
+    script = "mknod /dev/one c 1 3; mknod /dev/two c 5 1; : >/dev/one && echo null; : >/dev/two && echo console"
+    done = either.run("sh", "-c", script, change=change)
+    assert done.stdout == "null\n", done.stderr
+    assert "/dev/two: Operation not permitted" in done.stderr
+
+
 @pure
 @pytest.mark.needs("unshare")
 def test_version_2_allows_devices_by_a_program(either):
@@ -514,3 +528,27 @@ def test_version_2_takes_any_file_by_its_name(runtime):
         ),
     )
     assert done.stdout == "3\n", done.stderr
+
+
+@V1
+@pytest.mark.parametrize("path", ["", "/deep/down/{id}"])
+def test_no_directory_is_made_where_a_hierarchy_is_not(runtime, tmp_path, path):
+    """It is covered, as one that is unmounted would be gone, after the runtime has seen that it is mounted."""
+    runtime.configure("true", change=lambda c: c["linux"].update(cgroupsPath=path.format(id=runtime.id)))
+    covered = CGROUP / "pids"
+    script = f'mount -t tmpfs none {covered} && "$@"; status=$?; ls -A {covered} > {tmp_path}/left; exit $status'
+    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, "is not on a control group file system" in done.stderr) == (1, True), done.stderr
+    assert (tmp_path / "left").read_text() == ""
+    for group in CGROUP.glob("*/deep"):
+        (group / "down").rmdir()
+        group.rmdir()
+    assert runtime.traces() == []

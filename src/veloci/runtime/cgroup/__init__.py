@@ -7,7 +7,7 @@ v1, v2          what resources mean to each version; on a host with both, versio
 from __future__ import annotations
 
 import posix as os
-from errno import EBUSY, ENOENT
+from errno import EBUSY, ENODEV, ENOENT
 
 from veloci.errors import Conflict, HostError, InvalidInput, Unsupported
 from veloci.kernel.cgroupfs import exists, hierarchies, read, write
@@ -115,15 +115,26 @@ class Group:
         self.create()
 
     def _make(self, name: str, directory: str) -> None:
+        made = True
         try:
             try:
                 os.mkdir(directory, 0o755)
             except FileNotFoundError:
                 from os import makedirs
 
+                above = directory.rpartition("/")[0]
+                while not exists(above):
+                    above = above.rpartition("/")[0]
+                _check_group(above)
                 makedirs(directory)
             except FileExistsError:
-                pass
+                made = False
+            try:
+                _check_group(directory)
+            except OSError:
+                if made:
+                    os.rmdir(directory)
+                raise
             if "cpuset" in name.split(","):
                 _inherit_cpuset(directory)
         except OSError as error:
@@ -238,6 +249,12 @@ class Group:
                     _remove(below)
 
 
+def _check_group(directory: str) -> None:
+    """Raise OSError for a directory that is no group: its hierarchy may have been unmounted, or covered, meanwhile."""
+    if not exists(f"{directory}/cgroup.procs"):
+        raise OSError(ENODEV, f"{directory} is not on a control group file system")
+
+
 def _tree(directory: str) -> Iterator[str]:
     """`directory` and all below it, the deepest first."""
     try:
@@ -254,7 +271,7 @@ def _processes(directory: str) -> list[int]:
     try:
         return [int(pid) for pid in read(directory, "cgroup.procs").split() if pid != "0"]
     except OSError as error:
-        if error.errno in (ENOENT, 19, 95):  # gone (also ENODEV), or a threaded group (EOPNOTSUPP)
+        if error.errno in (ENOENT, ENODEV, 95):  # gone, or a threaded group (EOPNOTSUPP)
             return []
         raise
 
