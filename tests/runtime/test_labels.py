@@ -1,6 +1,8 @@
-"""linux.mountLabel: the SELinux context of what is mounted for the container. No host of the tests has SELinux on."""
+"""Security labels. No host of the tests has SELinux or AppArmor on: what is written is seen elsewhere in procfs."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +28,22 @@ def test_made_file_systems_get_it_and_what_is_bound_and_the_kernels_do_not():
     labelled = [arguments["target"] for _, _, arguments in steps if ("context", LABEL) in arguments.get("options", ())]
     assert labelled == ["/tmpfs", "/devpts", "/mqueue"]
     assert ("mode", "755") in steps[0][2]["options"]
+
+
+@pytest.mark.needs("root", "namespaces")
+@pytest.mark.parametrize("cover", ["true", "mount -t tmpfs tmpfs /proc/$$", "mount --bind /dev/null /proc/$$/comm"])
+def test_what_a_process_writes_about_itself_reaches_the_kernel_whatever_lies_over_it(cover):
+    """CVE-2019-16884, CVE-2019-19921: labels go to files below /proc/thread-self, which is a link."""
+    script = """
+from veloci.kernel.files import write_beneath
+from veloci.runtime.procfs import _mine, _private_proc
+import ctypes
+proc = _private_proc()
+write_beneath(proc, f"{_mine(proc)}/comm", b"written")
+name = ctypes.create_string_buffer(16)
+ctypes.CDLL(None).prctl(16, name, 0, 0, 0)  # PR_GET_NAME
+print(name.value.decode())
+"""
+    words = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{cover} && exec "$@"', "sh"]
+    done = subprocess.run([*words, sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "written\n", done.stderr

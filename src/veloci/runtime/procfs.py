@@ -29,15 +29,24 @@ def label(child: Child, apparmor: str, selinux: str) -> None:
     """Have execve(2) change the security label."""
     proc = _private_proc()
     try:
+        mine = _mine(proc)
         if apparmor:
             try:
-                write_beneath(proc, "thread-self/attr/apparmor/exec", f"exec {apparmor}".encode())
-            except FileNotFoundError:
-                write_beneath(proc, f"{os.getpid()}/attr/exec", f"exec {apparmor}".encode())
+                write_beneath(proc, f"{mine}/attr/apparmor/exec", f"exec {apparmor}".encode())
+            except FileNotFoundError:  # before Linux 5.8
+                write_beneath(proc, f"{mine}/attr/exec", f"exec {apparmor}".encode())
         if selinux:
-            write_beneath(proc, f"{os.getpid()}/attr/exec", selinux.encode())
+            write_beneath(proc, f"{mine}/attr/exec", selinux.encode())
     finally:
         os.close(proc)
+
+
+def _mine(proc: int) -> str:
+    """This thread's directory in the procfs `proc`, which may number processes as another namespace does.
+
+    The link is read, not followed: it is the kernel's, for nothing lies over what is at the root of a private mount.
+    """
+    return os.readlink("thread-self", dir_fd=proc)
 
 
 def _private_proc() -> int:
