@@ -146,8 +146,9 @@ def program() -> NoReturn:
     """Run the command line of this process, and end it."""
     import gc
 
-    from veloci.cli.options import leave
+    from veloci.cli.options import leave, open_streams
 
+    open_streams()
     gc.set_threshold(20_000, 20, 50)  # a command makes little garbage: searching for it while we import takes 2 ms
     leave(main())
 

@@ -31,6 +31,26 @@ if TYPE_CHECKING:
 _MISUSE = 125  # docker's exit status when an option is wrong, whatever the command
 
 
+def open_streams() -> None:
+    """Have the null device at each of 0, 1 and 2 that the caller has closed.
+
+    What is opened first would have that number, and be taken for a standard stream: ours, or a container's.
+    """
+    import sys
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            import posix
+
+            null = posix.open("/dev/null", posix.O_RDWR)
+            if null == number:
+                posix.set_inheritable(null, True)
+            else:
+                posix.dup2(null, number)
+                posix.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 -- to the end
+
+
 def leave(status: int) -> NoReturn:
     """End the process with `status`, without taking the interpreter apart: that costs 1 to 15 ms."""
     import posix
@@ -179,7 +199,10 @@ def _option(word: str, queue: list[str], usage: Usage, chosen: dict[str, object]
         cluster = ""
     name = usage.flags.get(flag, "")
     if not name:
-        raise InvalidInput("unknown option", where=flag, hint=f"{usage.program} --help", exit_status=_MISUSE)
+        from veloci.cli.refused import refusal
+
+        unknown = InvalidInput("unknown option", where=flag, hint=f"{usage.program} --help", exit_status=_MISUSE)
+        raise refusal(usage.program, flag) or unknown
     kind = usage.kinds[name]
     if cluster:  # -it is -i -t; -eA=1 and -e=A=1 are -e A=1
         if kind == "bool" and not cluster.startswith("="):

@@ -86,8 +86,8 @@ def _become(plan: Plan, child: Child, steps: Mapping[str, Callable[..., None]], 
         if not plan["clone"] & p.CLONE_NEWUSER:
             p.prctl(p.PR_SET_DUMPABLE, 0)  # after the maps otherwise: until then they are written through /proc
         os.umask(0)
-        if not plan["pinned"] and len(os.sched_getaffinity(0)) != (every := os.cpu_count() or 1):
-            os.sched_setaffinity(0, range(every))  # the caller's processors are not the container's; its cpuset stays
+        if not plan["pinned"]:
+            p.unpin()  # the caller's processors are not the container's; its cpuset stays
         _heed_signals()
         for doing, at, arguments in plan["steps"]:  # noqa: B007 -- read when a step fails
             steps[doing](child, **arguments)

@@ -80,7 +80,7 @@ def enter(
     except (ProcessLookupError, FileNotFoundError):
         raise Conflict("cannot exec in a stopped container") from None
     try:
-        steps = _steps(process, linux, userns=bool(bits & p.CLONE_NEWUSER))
+        steps = _steps(process, linux, container.saved.keyring, userns=bool(bits & p.CLONE_NEWUSER))
         if not bits & p.CLONE_NEWNS:
             child.root = posix.open(f"/proc/{container.saved.pid}/root", posix.O_PATH | posix.O_CLOEXEC)
             steps.insert(0, ("same_root", "", {}))
@@ -158,11 +158,11 @@ class _Entering:
             p.setrlimit(pid, identity.RLIMITS[limit.type], limit.soft, limit.hard)
 
 
-def _steps(process: Process, linux: dict[str, Any], *, userns: bool) -> list[Step]:
+def _steps(process: Process, linux: dict[str, Any], keyring: str, *, userns: bool) -> list[Step]:
     steps: list[Step] = []
     if userns:
         steps.append(("become_root", "", {}))
-    steps.append(("session", "", {"keyring": ""}))
+    steps.append(("session", "", {"keyring": keyring}))
     outside = process.exec_cpu_affinity or process.oom_score_adj is not None  # what only the parent does
     steps.append(("ask", "", {"question": "cgroup", "unless_born": not outside}))
     if process.terminal:

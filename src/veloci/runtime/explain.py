@@ -45,7 +45,7 @@ def explained(plan: Plan, config: Config, saved: Saved) -> Iterator[Entry]:
     if not own:
         yield from outside.beside(config, saved, plan)
     hidden = "umask(0)" if own else "prctl(PR_SET_DUMPABLE, 0), umask(0)"
-    calls = f"{hidden}, sched_setaffinity where the caller is kept on some processors"
+    calls = f"{hidden}, sched_setaffinity(every processor of its cpuset)"
     yield outside.entry("apart", "", calls, "nothing of the caller's, and nobody may look into it")
     late: list[str] = []
     for step, at, arguments in plan["steps"]:

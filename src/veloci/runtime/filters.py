@@ -41,7 +41,7 @@ def compiled(profile: Seccomp, root: str) -> tuple[bytes, int]:
 
     makedirs(f"{root}/.seccomp", 0o700, exist_ok=True)
     temporary = f"{kept}.{posix.getpid()}"
-    with open(temporary, "wb") as file:
+    with open(temporary, "wb", opener=lambda path, how: posix.open(path, how, 0o600)) as file:
         file.write(bpf)
     posix.rename(temporary, kept)
     return bpf, bits

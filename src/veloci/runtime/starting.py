@@ -67,7 +67,8 @@ def prepare(
         groups = place(config.linux.cgroups_path, id)
         if rootless and not config.linux.cgroups_path:
             groups = permitted(groups)
-    plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=f"_ses.{id}" if keyring else "")
+    session = f"_ses.{id}" if keyring else ""
+    plan = planning.compile(config, bundle, groups, pivot=pivot, keyring=session)
     assert config.process is not None
     assert config.root is not None
     if config.process.terminal and not console:
@@ -87,6 +88,7 @@ def prepare(
         scope=scope,
         covers=0 if root_of_own else mount_of(rootfs),
         annotations=config.annotations,
+        keyring=session,
         classes=classes,
         own_classes=own_classes,
     )

@@ -39,6 +39,7 @@ class Saved(Document):
     started: int = 0  # when the process began, in clock ticks after boot
     stdio: tuple[str, ...] = ()  # what its 0, 1 and 2 were, as proc(5) names them, if one was a pipe
     annotations: dict[str, str] = {}
+    keyring: str = ""  # the name of its processes' session keyrings; "": they keep their caller's
     classes: tuple[str, ...] = ()  # directories of resctrl that its processes are entered in
     own_classes: tuple[str, ...] = ()  # those of them that go with it
     covers: int = 0  # the mount that its root's own lies on in the caller's namespace; 0: it has one of its own

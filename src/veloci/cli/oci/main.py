@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from veloci.cli.options import call, leave
+from veloci.cli.options import call, leave, open_streams
 from veloci.errors import HostError, InvalidInput, VelociError
 
 TYPE_CHECKING = False
@@ -72,6 +72,7 @@ def program() -> NoReturn:
     """Run the command line of this process, and end it."""
     global _name
     _name = sys.argv[0].rpartition("/")[2] or _name
+    open_streams()
     leave(main())
 
 

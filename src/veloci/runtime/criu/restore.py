@@ -72,7 +72,7 @@ def restore(
         None,
         console=callable(console) or console >= 0,
         pivot=True,
-        keyring=False,
+        keyring=True,
         systemd=systemd,
         rootless=rootless,
         mounts=(notify.mount(f"{root}/{id}"),) if notify else (),
