@@ -220,6 +220,16 @@ def test_an_id_that_is_taken_is_said_before_all_else(either):
     assert "create failed: container with given ID already exists" in done.stderr
 
 
+@pytest.mark.parametrize("id", [".", "..", "a/b", "a b", "ü"])
+def test_an_id_that_is_none_is_said_before_all_else(either, id):
+    either.configure("true")
+    for words in (("create", "--bundle", str(either.bundle), id), ("create", "--bundle", "/nowhere", id)):
+        done = either(*words)
+        assert done.returncode == 1
+        if words[2] != "/nowhere" or "runc" not in either.program.rpartition("/")[2]:
+            assert "create failed: invalid container ID format" in done.stderr
+
+
 def test_in_runcs_place_it_has_runcs_name(runtime, tmp_path):
     """A link beside another python3, as in /usr/bin: the program is the one that the link names."""
     link = tmp_path / "bin/runc"

@@ -117,8 +117,7 @@ def test_a_scope_has_the_properties_of_runcs(program, tmp_path):
     try:
         seen = shown(SCOPE, *SHOWN)
         devices = set(shown(SCOPE, "DeviceAllow"))
-        devices -= {"DeviceAllow=/dev/char/5:1 rwm"}  # runc leaves out the console
-        devices -= {"DeviceAllow=/dev/char/10:200 rwm"}  # and until 1.2 lets in /dev/net/tun, where there is one
+        devices -= {"DeviceAllow=/dev/char/10:200 rwm"}  # runc until 1.2 lets in /dev/net/tun, where there is one
         pid = it.state()["pid"]
         groups = Path(f"/proc/{pid}/cgroup").read_text()
     finally:

@@ -120,7 +120,11 @@ def _devices(given: dict[str, Any]) -> str:
         return "mknodat"
     bound = [node[0] for node in nodes if given["bind"] and node[1] != "p"]
     made = [node for node in nodes if node[0] not in bound]
-    words = [f"open_tree(CLONE) of the host's, mount_setattr(RDONLY), move_mount({' '.join(bound)})"] if bound else []
+    words = (
+        [f"open_tree(CLONE) of the host's, mount_setattr(RDONLY|NOSUID|NOEXEC), move_mount({' '.join(bound)})"]
+        if bound
+        else []
+    )
     words += [f"mknodat({' '.join(node[0] for node in made)})"] if made else []
     owned = [node[0] for node in made if node[5] or node[6]]
     words += [f"fchownat({' '.join(owned)})"] if owned else []
@@ -248,7 +252,7 @@ STEPS: dict[str, tuple[Calls, str]] = {
     ),
     "mask": (
         lambda g: (
-            "open_tree(the host's /dev/null), mount_setattr(RDONLY), "
+            "open_tree(the host's /dev/null), mount_setattr(RDONLY|NOSUID|NOEXEC), "
             "or fsopen(tmpfs), fsconfig, fsmount: an empty one, "
             f"move_mount({g['path']}) if it is there"
         ),

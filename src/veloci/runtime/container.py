@@ -71,6 +71,7 @@ class Container:
         from veloci.runtime import starting
         from veloci.runtime.identity import ungranted
 
+        directory = Directory(root, id)
         plan, config, raw, saved = starting.prepare(
             id,
             bundle,
@@ -83,7 +84,6 @@ class Container:
             mounts=(notify.mount(f"{root}/{id}"),) if notify else (),
         )
         plan["env"] += environment
-        directory = Directory(root, id)
         if not 0 <= preserve_fds <= 200:
             raise InvalidInput(f"{preserve_fds} is not between 0 and 200", where="--preserve-fds")
         self = cls(directory, saved, root)

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from veloci.kernel.bpf import DeviceRule
     from veloci.spec.runtime import Resources
 
-# What runc allows always: any node may be made; null, zero, full, random, urandom, tty, console, ptmx, terminals.
+# What runc allows always: any node may be made; null, zero, full, random, urandom, tty, ptmx, terminals. Not 5:1, the
+# console: that is the host's, the container's is one of the terminals.
 _ALWAYS: tuple[DeviceRule, ...] = (
     (True, "c", None, None, "m"),
     (True, "b", None, None, "m"),
@@ -19,7 +20,6 @@ _ALWAYS: tuple[DeviceRule, ...] = (
     (True, "c", 1, 8, "rwm"),
     (True, "c", 1, 9, "rwm"),
     (True, "c", 5, 0, "rwm"),
-    (True, "c", 5, 1, "rwm"),
     (True, "c", 5, 2, "rwm"),
     (True, "c", 136, None, "rwm"),
 )
