@@ -4,6 +4,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import os
 import platform
 import random
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from veloci.errors import Corrupt, InvalidInput
 from veloci.layer.stream import Hashed, Verified, compressed, decompressed
+from veloci.layer.zstd import blocks
 from veloci.spec.digest import of
 
 DATA = random.Random(1).randbytes(100_000) + b"veloci " * 200_000
@@ -65,7 +67,27 @@ def test_a_bomb_comes_one_chunk_at_a_time(kind):
 
 def test_a_zstd_bomb_comes_in_bounded_pieces():
     bomb = zstandard.compress(bytes(300 << 20))
-    assert max(map(len, decompressed([bomb]))) <= 64 << 20
+    assert max(map(len, decompressed([bomb]))) <= 128 << 10
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"write_checksum": True}, {"write_content_size": False}, {"write_dict_id": False}]
+)
+@pytest.mark.parametrize("level", [1, 19])
+def test_a_zstd_stream_is_fed_a_block_at_a_time(options, level):
+    """Frames of every kind of header and block (raw, repeated, compressed), skippable ones, wherever the chunks end."""
+    packer = zstandard.ZstdCompressor(level=level, **options)
+    skippable = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"aside"
+    plain = [os.urandom(300_000), bytes(900_000), DATA * 40, b"", b"x"]
+    stream = packer.compress(plain[0]) + skippable + b"".join(map(packer.compress, plain[1:]))
+    for size in (1, 7, 4096, len(stream)) if level == 1 else (4096,):
+        assert b"".join(decompressed(cut(stream, size))) == b"".join(plain)
+    for size in (7, len(stream)):
+        pieces = list(blocks(b"", cut(stream, size)))
+        assert b"".join(pieces) == stream
+        assert max(map(len, pieces)) <= (128 << 10) + 3
+    with pytest.raises(Corrupt):
+        list(decompressed([stream[:-1]]))
 
 
 @pytest.mark.parametrize(("exponent", "fits"), [(17, True), (18, False), (31, False)])
