@@ -1,6 +1,8 @@
 """docker and containerd start their containers with veloci-runtime, through the runc.v2 shim."""
 
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from peers import Built, Containerd, Dockerd, busybox, run, tar
+
+from veloci.spec.runtime import Config
 
 pytestmark = pytest.mark.needs("root", "overlay", "busybox", "containerd", "ctr", "docker", "dockerd")
 OWN = str(Path(sys.executable).parent / "veloci-runtime")
@@ -34,7 +38,10 @@ def docker(tmp_path_factory, archive):
     calls = here / "calls"
     (here / "runc").write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexec {OWN} "$@"\n')
     (here / "runc").chmod(0o755)
-    options = f"--add-runtime=veloci={OWN}", "--default-runtime=veloci", "--experimental"  # for checkpoints
+    (here / "kept").write_text(f'#!/bin/sh\n[ -f config.json ] && cp config.json {here}/config.json\nexec {OWN} "$@"\n')
+    (here / "kept").chmod(0o755)
+    runtimes = f"--add-runtime=veloci={OWN}", f"--add-runtime=kept={here}/kept", "--default-runtime=veloci"
+    options = *runtimes, "--experimental"  # for checkpoints
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{here}:{os.environ['PATH']}")  # buildkit takes the runc that it finds
         with Dockerd(here / "roots", *options) as command:
@@ -45,13 +52,61 @@ def docker(tmp_path_factory, archive):
                     words = ("run", "--network", "none", *words[1:])
                 return run(*command, *words, check=False, **options)
 
-            docker.calls, docker.address = calls, command[1:]
+            docker.calls, docker.address, docker.config = calls, command[1:], here / "config.json"
             yield docker
 
 
 def test_docker_gets_output_and_exit_status(docker):
     done = docker("run", "--rm", "shell:v0", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
+
+
+RICH = (
+    "-m 64m --memory-reservation 32m --memory-swap 128m --memory-swappiness 10 --cpus 0.5 --cpu-shares 100"
+    " --cpuset-cpus 0 --pids-limit 50 --ulimit nofile=100:200 --oom-score-adj 300 --shm-size 1m --blkio-weight 100"
+    " --user 3:4 --group-add 7 --hostname box --domainname there --workdir /made --read-only --tmpfs /t:size=1m,noexec"
+    " --device /dev/fuse:/dev/mine:r --sysctl net.core.somaxconn=77 --sysctl kernel.msgmax=9999 --env A=b --init"
+    " --cap-drop ALL --cap-add NET_ADMIN --security-opt no-new-privileges"
+).split()
+LOOK = """
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|Cpus_allowed_list|SigIgn|SigBlk)' /proc/self/status
+cat /proc/self/limits /proc/self/oom_score_adj /proc/sys/kernel/domainname /proc/sys/kernel/hostname
+cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax
+cd /sys/fs/cgroup && cat memory/memory.*limit_in_bytes memory/memory.swappiness cpu/cpu.shares cpu/cpu.cfs_* cpuset/cpuset.cpus
+cat pids/pids.max blkio/blkio.bfq.weight
+while read _ _ _ root place rest; do case $place in /proc/*|/sys*) ;; *) echo $place $rest;; esac; done </proc/self/mountinfo
+"""
+
+
+def given(document, known, at="$"):
+    """The places of a document that `known` has not, or otherwise, but for what is its default."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if value not in (None, [], {}, 0, False, "") or key in known:
+                yield from given(value, known[key], f"{at}.{key}") if key in known else [f"{at}.{key}"]
+    elif isinstance(document, list) and len(document) == len(known):
+        for index, (value, other) in enumerate(zip(document, known, strict=True)):
+            yield from given(value, other, f"{at}[{index}]")
+    elif document != known:
+        yield at
+
+
+def test_no_field_of_dockers_is_passed_over(docker):
+    done = docker("run", "--rm", "--runtime", "kept", *RICH, "shell:v0", "true")
+    assert done.returncode == 0, done.stderr
+    raw = docker.config.read_bytes()
+    assert list(given(json.loads(raw), Config.decode(raw, name="config.json").plain())) == []
+
+
+@pytest.mark.needs("runc")
+def test_docker_shows_in_our_container_what_it_shows_in_runcs(docker):
+    seen = []
+    for runtime in ("veloci", "runc"):
+        done = docker("run", "--rm", "--runtime", runtime, *RICH, "shell:v0", "sh", "-c", LOOK)
+        assert done.stdout, done.stderr
+        text = re.sub(r"[0-9a-f]{64}|(master|shared):\d+|(lower|upper|work)dir=[^, ]*", "", done.stdout)
+        seen.append(text.splitlines())
+    assert seen[0] == seen[1]
 
 
 def test_docker_gets_its_isolation(docker):
