@@ -57,6 +57,8 @@ def test_a_cut_stream_is_corrupt(kind, end):
 def test_bytes_after_the_stream_are_corrupt(kind):
     with pytest.raises(Corrupt):
         list(decompressed([PACK[kind](DATA), b"and more"]))
+    with pytest.raises(Corrupt):
+        list(decompressed([PACK[kind](DATA), b"", b"and more"]))
 
 
 @pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2"])

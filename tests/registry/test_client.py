@@ -324,6 +324,21 @@ def test_a_list_that_never_ends_is_refused():
         list(repository(bad.address).tags())
 
 
+def test_a_list_goes_on_at_its_registry_alone():
+    with Scripted(lambda request: request.reply(200, b'{"tags":["b"]}')) as other:
+        link = f'<http://{other.address}/v2/app/tags/list>; rel="next"'
+        answer = v2(lambda request: request.reply(200, b'{"tags":["a"]}', Link=link))
+        with Scripted(answer) as bad, pytest.raises(Denied, match="the registry's next page is at"):
+            list(repository(bad.address, credentials=Credentials("me", "secret")).tags())
+        assert other.seen == []
+
+
+def test_a_registry_that_kept_another_manifest_than_was_sent_is_not_believed():
+    answer = v2(lambda request: request.reply(201, Docker_Content_Digest=digest(b"other")))
+    with Scripted(answer) as bad, pytest.raises(Corrupt, match=digest(b"other")):
+        repository(bad.address).put_manifest(b"{}", media.MANIFEST, "v1")
+
+
 def test_bytes_are_taken_as_they_are_whatever_they_are_said_to_be():
     import gzip
 

@@ -42,6 +42,7 @@ def test_what_is_kept_is_found_and_nobody_else_can_read_it(home):
     path = Path(credentials.keep("127.0.0.1:5000", credentials.Credentials("me", "pass:word")))
     assert found("127.0.0.1:5000") == ("me", "pass:word")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (home / ".docker").stat().st_mode & 0o777 == 0o700
     assert json.loads(path.read_text()) == {"auths": {"127.0.0.1:5000": entry("me:pass:word")}}
     assert credentials.forget("127.0.0.1:5000") is True
     assert found("127.0.0.1:5000") is None

@@ -134,6 +134,7 @@ def discover(
     --platform OS/ARCH      of an index, the image for this platform
     """
     from veloci.cli.main import escaped
+    from veloci.cli.output import show
     from veloci.cli.surgery import Way
     from veloci.errors import InvalidInput
     from veloci.spec import media
@@ -150,7 +151,8 @@ def discover(
             descriptor, _ = select(source, descriptor, raw, parse(platform))
         if format == "json":
             found = [entry.plain() for entry in referrers(source, descriptor.digest, artifact_type)]
-            print(dumps({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": found}, indent=2).decode())
+            listed = {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": found}
+            show(dumps(listed, indent=2).decode() + "\n")
             return 0
         print(f"{name}@{descriptor.digest}")
         for line in _tree(source, descriptor.digest, artifact_type, "", set()):

@@ -49,7 +49,7 @@ def explore(
 
         write(html, page(found, whole).encode())
     if json:
-        print(dumps(found, indent=2).decode())
+        show(dumps(found, indent=2).decode() + "\n")
     elif html is None:
         show(text(found, whole, path, top, columns()))
     return 0

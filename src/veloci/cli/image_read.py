@@ -42,6 +42,7 @@ def diff(
     --platform OS/ARCH    of an index, the image for this platform
     """
     from veloci.cli.main import escaped
+    from veloci.cli.output import show
     from veloci.cli.surgery import Way
     from veloci.spec.document import dumps
     from veloci.transport.trees import compared, tree
@@ -52,7 +53,7 @@ def diff(
             trees.append(tree(opened))
     added, changed, removed = ([shown(path) for path in paths] for paths in compared(*trees))
     if json:
-        print(dumps({"added": added, "changed": changed, "removed": removed}, indent=2).decode())
+        show(dumps({"added": added, "changed": changed, "removed": removed}, indent=2).decode() + "\n")
         return 0
     for path, letter in sorted([(p, "A") for p in added] + [(p, "C") for p in changed] + [(p, "D") for p in removed]):
         print(f"{letter} {escaped(path)}")
@@ -76,6 +77,7 @@ def files(
     --platform OS/ARCH    of an index, the image for this platform
     """
     from veloci.cli.main import escaped
+    from veloci.cli.output import show
     from veloci.cli.surgery import Way
     from veloci.errors import InvalidInput, NotFound
     from veloci.layer.directories import components
@@ -92,7 +94,7 @@ def files(
     if not chosen and top:
         raise NotFound(f"there is no {path}", where=image)
     if json:
-        print(dumps([_object(each, listed[each]) for each in chosen], indent=2).decode())
+        show(dumps([_object(each, listed[each]) for each in chosen], indent=2).decode() + "\n")
         return 0
     for each in chosen:
         print(escaped(_line(each, listed[each])))
@@ -163,7 +165,7 @@ def stat(image: str, /, *, json: bool = False, platform: str | None = None, regi
         found = {"layer": made[0].plain() if made else None, "diff_id": made[1] if made else ""}
         steps.append({**found, **step})
     if json:
-        print(dumps({"history": steps}).decode())
+        show(dumps({"history": steps}).decode() + "\n")
         return 0
     rows = [_step(step, size, visible) for step in steps]
     show(table(("LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"), rows))

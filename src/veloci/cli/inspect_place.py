@@ -52,8 +52,12 @@ def inspect(
         raise InvalidInput("shows bytes as they are, --format does not", where="--raw", hint="leave one of them out")
     with source(name, session(registry), daemon=daemon, blobs=blobs) as place:
         if raw:
+            data = _config(place, platform)[1] if config else place.manifest()[1]
+            if sys.stdout.isatty():
+                show(data.decode(errors="backslashreplace"))
+                return
             sys.stdout.flush()
-            sys.stdout.buffer.write(_config(place, platform)[1] if config else place.manifest()[1])
+            sys.stdout.buffer.write(data)
             return
         if config:
             found = _ordered(loads(_config(place, platform)[1]))

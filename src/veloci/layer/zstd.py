@@ -22,8 +22,8 @@ class _Buffer:
     def have(self, count: int) -> bool:
         """Whether there are so many bytes."""
         while len(self.data) < count:
-            more = next(self._source, b"")
-            if not more:
+            more = next(self._source, None)
+            if more is None:
                 return False
             self.data += more
         return True
