@@ -79,6 +79,7 @@ def _unpack(
     keep_links: bool,
     noted: str | None,
 ) -> None:
+    from veloci.engine.tasks import ahead
     from veloci.snapshot.bundle import bundle
     from veloci.snapshot.repack import record
     from veloci.spec.image import ImageConfig
@@ -89,7 +90,7 @@ def _unpack(
     layers = ((_blob(source, layer), diff_id) for layer, diff_id in pairs)
     config = ImageConfig.convert(opened.draft.config)
     hashes: dict[int, str] | None = None if noted is None else {}
-    with bundle(target, layers, owners=owners, keep_links=keep_links, hashes=hashes) as (making, root):
+    with bundle(target, layers, owners=owners, keep_links=keep_links, hashes=hashes, ahead=ahead) as (making, root):
         _configure(config, making, root, owners)
         if noted is not None:
             record(making, root, opened.manifest()[0], owners, noted, hashes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from veloci.errors import Conflict, HostError, NotFound
 from veloci.layer.apply import apply
@@ -12,7 +12,7 @@ from veloci.layer.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from veloci.layer.owners import Owners
@@ -26,15 +26,17 @@ def bundle(
     owners: Owners | None = None,
     keep_links: bool = False,
     hashes: dict[int, str] | None = None,
+    ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None = None,
 ) -> AbstractContextManager[tuple[str, int]]:
     """Make the directory `target` with the layers in its `rootfs`; it appears when the block ends well, or not at all.
 
     layers: each the opened blob and its diff ID, base first. Gives the path where it is being made,
     for config.json, and a descriptor of its root file system.
-    owners, keep_links, hashes: as for `layer.apply`.
+    owners, keep_links, hashes: as for `layer.apply`. ahead: makes an iterator one of which another thread has the
+    next items ready: it reads and decompresses while this one makes files.
     Raises Conflict if `target` holds something, Corrupt, InvalidInput, HostError.
     """
-    return _bundle(target.rstrip("/"), layers, owners, keep_links=keep_links, hashes=hashes)
+    return _bundle(target.rstrip("/"), layers, owners, keep_links=keep_links, hashes=hashes, ahead=ahead)
 
 
 @contextmanager
@@ -45,6 +47,7 @@ def _bundle(
     *,
     keep_links: bool,
     hashes: dict[int, str] | None,
+    ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None,
 ) -> Generator[tuple[str, int]]:
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise Conflict(f"{target} is there already", hint="choose another directory")
@@ -63,7 +66,11 @@ def _bundle(
             if owners and not (owners.plain or owners.rootless):
                 os.fchown(root, *owners.host(0, 0))
             for opened, diff_id in layers:
-                with opened as packed, Verified(decompressed(packed), diff_id) as tar:
+                with (
+                    opened as packed,
+                    closing(_soon(decompressed(packed), ahead)) as plain,
+                    Verified(plain, diff_id) as tar,
+                ):
                     apply(tar, root, overlay=False, owners=owners, keep_links=keep_links, hashes=hashes)
             yield making, root
         finally:
@@ -74,3 +81,8 @@ def _bundle(
         remove_tree(directory, os.fsencode(os.path.basename(making)))
         os.close(directory)
         raise
+
+
+def _soon(chunks: Iterator[bytes], ahead: Callable[[Iterator[bytes]], Generator[bytes]] | None) -> Generator[bytes]:
+    """The chunks, made ahead if that is wanted."""
+    return ahead(chunks) if ahead else (chunk for chunk in chunks)
