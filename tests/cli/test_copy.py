@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -303,14 +304,129 @@ def test_dockers_schema_1_is_refused(roots, tmp_path):
     )
 
 
-def test_signatures_are_lost_only_when_asked(roots, built, tmp_path):
-    veloci("copy", "-q", f"oci:{built.path}:v0", f"dir:{tmp_path}/d")
-    (tmp_path / "d/signature-1").write_bytes(b"x")
-    done = veloci("copy", "-q", f"dir:{tmp_path}/d", f"dir:{tmp_path}/e", check=False)
-    message = f"dir:{tmp_path}/d: its signatures would be lost\n  try: --remove-signatures"
-    assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n")
-    veloci("copy", "-q", "--remove-signatures", f"dir:{tmp_path}/d", f"dir:{tmp_path}/e")
-    assert (tmp_path / "e/manifest.json").read_bytes() == built.manifest
+SIGNATURES = (b"\x90a signature, as far as its first byte says\x00", b"\x00simple-signing\nanother")
+
+
+def signed(path, built):
+    """A dir: with two signatures; what comes after a gap is none of them."""
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"dir:{path}")
+    for number, raw in enumerate(SIGNATURES, 1):
+        (path / f"signature-{number}").write_bytes(raw)
+    (path / "signature-4").write_bytes(SIGNATURES[0])
+    return path
+
+
+def signatures(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if "signature-" in file.name}
+
+
+@pytest.mark.needs("skopeo")
+def test_signatures_go_along_as_with_skopeo(roots, built, tmp_path):
+    source = signed(tmp_path / "d", built)
+    (source / "signature-2").write_bytes(b"\xc2two")
+    (tmp_path / "theirs").mkdir()
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"dir:{tmp_path}/ours")
+    (tmp_path / "ours/signature-3").write_bytes(b"of what was here")
+    run("skopeo", "copy", "-q", f"dir:{source}", f"dir:{tmp_path}/theirs")
+    veloci("copy", "-q", f"dir:{source}", f"dir:{tmp_path}/ours")
+    files = [{file.name: file.read_bytes() for file in (tmp_path / each).iterdir()} for each in ("theirs", "ours")]
+    assert files[0] == files[1]
+    assert set(signatures(tmp_path / "ours")) == {"signature-1", "signature-2"}
+    for command in (("skopeo",), (sys.executable, "-m", "veloci")):  # unsigned: what was signed here is gone
+        run(*command, "copy", "-q", "--remove-signatures", f"dir:{source}", f"dir:{tmp_path}/ours")
+        assert signatures(tmp_path / "ours") == {}
+    veloci("copy", "-q", f"dir:{source}", f"dir:{source}")
+    assert set(signatures(source)) == {"signature-1", "signature-2"}
+
+
+@pytest.mark.needs("skopeo")
+def test_signatures_of_an_index_and_its_images_go_along(roots, built, tmp_path):
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"dir:{tmp_path}/one")
+    veloci("index", "create", "-q", f"dir:{tmp_path}/many", f"dir:{tmp_path}/one")
+    (tmp_path / "many/signature-1").write_bytes(b"\x90index")
+    image = f"{digest(built.manifest)[7:]}.signature-1"
+    (tmp_path / "many" / image).write_bytes(b"\x90image")
+    run("skopeo", "copy", "-q", "--all", f"dir:{tmp_path}/many", f"dir:{tmp_path}/theirs")
+    veloci("copy", "-q", "--all", f"dir:{tmp_path}/many", f"dir:{tmp_path}/ours")
+    found = signatures(tmp_path / "ours")
+    assert found == signatures(tmp_path / "theirs") == {"signature-1": b"\x90index", image: b"\x90image"}
+    veloci("copy", "-q", f"dir:{tmp_path}/many", f"dir:{tmp_path}/ours")
+    assert signatures(tmp_path / "ours") == {"signature-1": b"\x90image"}
+    done = veloci("copy", "-q", "--all", f"dir:{tmp_path}/many", f"oci:{tmp_path}/other:x", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("place", ["oci:o:x", "oci-archive:o.tar:x", "docker-archive:d.tar:x:1", "x", "docker://{}/x"])
+def test_signatures_are_lost_only_when_asked(roots, built, registry, tmp_path, place):
+    source, place = signed(tmp_path / "d", built), place.format(registry)
+    words = ("copy", "-q", f"dir:{source}", place)
+    done = veloci(*words, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    message = f"veloci: dir:{source}: its signatures cannot be copied to "
+    assert done.stderr.startswith(message), done.stderr
+    assert done.stderr.endswith(": only a dir: holds them\n  try: --remove-signatures of copy and sync\n")
+    assert sorted(path.name for path in tmp_path.iterdir() if path != built.path) == ["d"]
+    veloci(*words, "--remove-signatures", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--format", "docker"), "its documents would be Docker's"),
+        (("--compress", "none"), "its layers would be compressed otherwise"),
+        (("--compress", "zstd"), "its layers would be compressed otherwise"),
+    ],
+)
+def test_signatures_are_of_the_image_as_it_is(roots, built, tmp_path, options, why):
+    """skopeo would leave out the conversion and not say so."""
+    source = signed(tmp_path / "d", built)
+    done = veloci("copy", "-q", *options, f"dir:{source}", f"dir:{tmp_path}/e", check=False)
+    message = f"dir:{tmp_path}/e: its signatures would be of another image: {why}\n  try: --remove-signatures of copy"
+    assert (done.returncode, done.stderr) == (1, f"veloci: {message} and sync\n")
+    assert not (tmp_path / "e/manifest.json").exists()
+    veloci("copy", "-q", *options, "--remove-signatures", f"dir:{source}", f"dir:{tmp_path}/e")
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"", "it is empty"),
+        (b"text", "it begins with the byte 0x74"),
+        (b"\0nosuch\nx", "it is of no known format"),
+        (b"\0simple-signing", "it is of no known format"),
+    ],
+)
+@pytest.mark.needs("skopeo")
+def test_what_is_no_signature_is_refused_as_by_skopeo(roots, built, tmp_path, raw, why):
+    source = signed(tmp_path / "d", built)
+    (source / "signature-1").write_bytes(raw)
+    assert run("skopeo", "copy", "-q", f"dir:{source}", f"dir:{tmp_path}/e", check=False).returncode == 1
+    done = veloci("copy", "-q", f"dir:{source}", f"dir:{tmp_path}/f", check=False)
+    message = f"veloci: {source}/signature-1: it is no signature: {why}\n  try: --remove-signatures of copy and sync\n"
+    assert (done.returncode, done.stderr) == (1, message)
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--sign-by", "images are not signed here"),
+        ("--sign-by-sigstore", "images are not signed here"),
+        ("--sign-by-sigstore-private-key", "images are not signed here"),
+        ("--sign-identity", "images are not signed here"),
+        ("--encryption-key", "layers are not encrypted here"),
+        ("--decryption-key", "layers are not decrypted here"),
+        ("--dest-compress", "is said with the kind"),
+        ("--src-username", "is said with the other half"),
+    ],
+)
+def test_an_option_of_skopeos_that_is_refused_says_why(roots, flag, message):
+    done = veloci("copy", flag, "x", "oci:a:b", "oci:c:d", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == f"veloci: {flag}: {message}"
+    assert done.stderr.splitlines()[1].startswith("  try: ")
+    assert veloci("tag", flag, "a", "b", check=False).stderr.splitlines()[0] == f"veloci: {flag}: unknown option"
 
 
 def test_layers_stay_uncompressed_where_that_is_accepted(roots, built, tmp_path):

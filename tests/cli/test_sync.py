@@ -138,11 +138,12 @@ def test_a_repository_goes_to_a_directory_and_from_there_to_another_registry(fil
     assert veloci("sync", f"dir:{tmp_path}/stick/app:1.0", f"docker://{other}/one").splitlines()[-1] == "1 copied"
     assert veloci("sync", f"docker://{registry}/tool:v1", f"docker://{other}/one").splitlines()[-1] == "1 copied"
     assert veloci("list-tags", "-q", f"{other}/one/tool") == "v1\n"
-    (tmp_path / "stick/app:1.0/signature-1").write_bytes(b"x")
+    (tmp_path / "stick/app:1.0/signature-1").write_bytes(b"\x90x")
     signed = ["sync", f"dir:{tmp_path}/stick/app:1.0", f"docker://{other}/signed", "--retry-times", "1"]
     done = veloci(*signed, check=False)
-    message = f"dir:{tmp_path}/stick/app:1.0: its signatures would be lost\n  try: --remove-signatures\n"
-    assert (done.returncode, done.stderr) == (1, f"veloci: {message}")
+    message = f"dir:{tmp_path}/stick/app:1.0: its signatures cannot be copied to {other}/signed/app:1.0"
+    hint = "--remove-signatures of copy and sync"
+    assert (done.returncode, done.stderr) == (1, f"veloci: {message}: only a dir: holds them\n  try: {hint}\n")
     assert veloci(*signed, "--remove-signatures", "--src-no-creds").splitlines()[-1] == "1 copied"
     done = veloci("sync", f"dir:{tmp_path}/none", f"docker://{other}/one", check=False)
     assert (done.returncode, done.stderr) == (

@@ -79,7 +79,7 @@ def copy(
     --dest-decompress             as --compress none
     --dest-oci-accept-uncompressed-layers   leave layers uncompressed that an archive or engine has so
     --image-parallel-copies N     so many layers at once (default: 4)
-    --remove-signatures     leave the signatures of a dir: behind, which else is an error
+    --remove-signatures     leave the signatures of a dir: behind; else they go along, which only a dir: can hold
     --preserve-digests      fail rather than change a digest
     --referrers             also what refers to it: signatures, SBOMs, attestations, and cosign's tags
     --additional-tag TAG    another name for it at the destination; may be repeated
@@ -139,7 +139,6 @@ def copy(
     sessions = side(source, theirs, "src-"), side(destination, others, "dest-")
     _check_blobs(source, src_shared_blob_dir, "--src-shared-blob-dir")
     _check_blobs(destination, dest_shared_blob_dir, "--dest-shared-blob-dir")
-    check_signatures(source, lost=remove_signatures)
     origins = Places(engine, lambda name: found(engine, name), daemon=src_daemon_host, blobs=src_shared_blob_dir)
     targets = Places(engine, daemon=dest_daemon_host, blobs=dest_shared_blob_dir)
     at_once = side_by_side(image_parallel_copies)
@@ -158,6 +157,7 @@ def copy(
             platform=parse(platform) if platform else None,
             compress=packed,
             preserve=preserve_digests,
+            unsigned=remove_signatures,
             progress=report,
             parallel=at_once,
         )
@@ -241,16 +241,6 @@ def _check_blobs(place: str, blobs: str | None, flag: str) -> None:
 
     if blobs is not None and not place.startswith("oci:"):
         raise InvalidInput("is for a layout", where=flag, hint=f"{place} is none: oci:DIRECTORY[:NAME]")
-
-
-def check_signatures(place: str, *, lost: bool) -> None:
-    """Refuse to lose skopeo's signatures of a dir: silently; they may be `lost`."""
-    import os
-
-    from veloci.errors import InvalidInput
-
-    if not lost and place.startswith("dir:") and os.path.exists(f"{place[4:]}/signature-1"):
-        raise InvalidInput("its signatures would be lost", where=place, hint="--remove-signatures")
 
 
 def found(engine: Engine, name: str) -> Descriptor:

@@ -54,7 +54,7 @@ def sync(
     --keep-going         go on with the next image when one fails
     --preserve-digests   fail rather than change a digest
     -q, --quiet          print nothing
-    --remove-signatures  leave the signatures of a dir: behind, which else is an error
+    --remove-signatures  leave the signatures of a dir: behind; else they go along, which only a dir: can hold
     --retry-times N      try so often again when a registry cannot be reached
     --scoped             keep the source's registry and whole path in the name at the destination
     --src-authfile FILE        the file with names and passwords for the source (default: that of --authfile)
@@ -168,11 +168,12 @@ class _Sync:
 
     def image(self, name: str, source: Source) -> None:
         """Copy one image, if it is not there already. name: its whole name where it is."""
-        from veloci.cli.copy import check_signatures, retried
+        from veloci.cli.copy import retried
+        from veloci.transport.signatures import Signatures
 
-        check_signatures(source.name, lost=self.unsigned)
         target = f"{self.base}/{name if self.scoped else name.rpartition('/')[2]}"
         place = self._place(target)
+        Signatures(source, place, lost=self.unsigned).take()
         if self._is_there(source, place):
             self._say("there already", f"{name}: there already, as {target}")
         elif self.dry_run:
@@ -193,6 +194,7 @@ class _Sync:
                 format=self.format,
                 all=self.all,
                 preserve=self.preserve,
+                unsigned=self.unsigned,
                 progress=told,
                 parallel=parallel,
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from veloci.errors import InvalidInput
 from veloci.image.convert import FORMATS
 from veloci.spec import media
+from veloci.spec.image import Index
 from veloci.transport.job import Job
 from veloci.transport.place import Silent, anew
 from veloci.transport.select import DEPTH, select
+from veloci.transport.signatures import Signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def copy(
     parallel: Callable[..., Iterable[Descriptor]] = map,
     stay_open: bool = False,
     once: bool = False,
+    unsigned: bool = False,
 ) -> Descriptor:
     """Copy an image. Returns what the destination now names. The places are closed, unless they are to `stay_open`.
 
@@ -41,17 +44,25 @@ def copy(
     `platform` (None: this machine's). compress: the layers' compression, "gzip", "zstd" or "" for none, and
     its level; at a level every layer is compressed anew, with None those that are compressed otherwise.
     preserve: fail rather than change a digest. parallel: a map for the layers. once: also where the source has
-    another place to read from, the caller begins anew (place.anew), not this function.
+    another place to read from, the caller begins anew (place.anew), not this function. unsigned: leave simple
+    signatures behind, which else go along with what they sign, unchanged, or are an error.
     Raises what the places raise; InvalidInput for a format or artifact that cannot be.
     """
 
     def work(job: Job) -> Descriptor:
         descriptor, raw = _begun(source, destination, job.parallel)
+        signatures = Signatures(source, destination, lost=unsigned)
         if not media.is_index(descriptor.media_type) or not (all or only_index):
-            descriptor, raw = job.image(*select(source, descriptor, raw, platform))
+            chosen, chosen_raw = select(source, descriptor, raw, platform)
+            job.signed = signatures.take(chosen if chosen.digest != descriptor.digest else None)
+            descriptor, raw = job.image(chosen, chosen_raw)
         elif all:
+            job.signed = signatures.take_all(Index.decode(raw, name=f"index {descriptor.digest}").manifests)
             descriptor, raw = job.index(descriptor, raw, DEPTH)
+        else:
+            signatures.take()
         destination.finish(descriptor, raw)
+        signatures.give()
         return descriptor
 
     def done() -> Descriptor:

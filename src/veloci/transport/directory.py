@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from veloci.errors import NotFound, Unsupported
+from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.layer.stream import Hashed, Verified
 from veloci.spec import digest as digests
 from veloci.spec.document import loads
@@ -12,6 +12,7 @@ from veloci.spec.image import Descriptor
 from veloci.transport.files import Folder, opened, read
 from veloci.transport.layout import finished
 from veloci.transport.place import Place
+from veloci.transport.signatures import SIZE, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Directory(Place):
     """The image in the directory `path`: both a source and a destination."""
 
     packed = False
+    signable = True
 
     def __init__(self, path: str) -> None:
         self.path, self.name = path, f"dir:{path}"
@@ -37,6 +39,10 @@ class Directory(Place):
         """See Source."""
         if descriptor is not None:
             own = f"{_name(descriptor.digest)}.manifest.json"
+            if own not in self._files and "manifest.json" in self._files:
+                raw = read(self._files, "manifest.json")
+                if digests.of(raw) == descriptor.digest:
+                    return descriptor, raw
             with opened(self._files, own) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
                 return descriptor, b"".join(checked)
         if "manifest.json" not in self._files:
@@ -71,15 +77,45 @@ class Directory(Place):
         self._write((raw,), lambda: f"{_name(descriptor.digest)}.manifest.json")
 
     def finish(self, descriptor: Descriptor, raw: bytes) -> None:
-        """See Destination."""
+        """See Destination. Signatures that were here are of what was here, and go before it does."""
         del descriptor
+        self._unsign()
         self._write((VERSION,), lambda: "version")
         self._write((raw,), lambda: "manifest.json")
+
+    def signatures(self, descriptor: Descriptor | None = None) -> tuple[bytes, ...]:
+        """See Source."""
+        found: list[bytes] = []
+        while (name := _signature(descriptor, len(found) + 1)) in self._files:
+            if self._files.size(name) > SIZE:
+                raise InvalidInput(f"it has more than {SIZE} bytes", where=f"{self.path}/{name}")
+            found.append(checked(read(self._files, name), f"{self.path}/{name}"))
+        return tuple(found)
+
+    def sign(self, signatures: Iterable[bytes], descriptor: Descriptor | None = None) -> None:
+        """See Destination."""
+        for number, signature in enumerate(signatures, 1):
+            self._write((signature,), _signature(descriptor, number).__str__)
+
+    def _unsign(self) -> None:
+        try:
+            for name in os.listdir(self.path):
+                start, word, number = name.rpartition("signature-")
+                if word and number.isdecimal() and (not start or start[-1] == "."):
+                    os.unlink(f"{self.path}/{name}")
+        except FileNotFoundError:
+            return  # there is nothing yet
+        except OSError as error:
+            raise HostError("remove signatures", error, where=self.path) from error
 
     def _write(self, chunks: Iterable[bytes], name: Callable[[], str]) -> None:
         from veloci.transport.layout import stored
 
         stored(self.path, chunks, name)
+
+
+def _signature(descriptor: Descriptor | None, number: int) -> str:
+    return f"{_name(descriptor.digest)}.signature-{number}" if descriptor else f"signature-{number}"
 
 
 def _name(digest: Digest) -> str:

@@ -38,6 +38,7 @@ class Job:
         self.source, self.destination, self.format = source, destination, format
         self.compress, self.preserve = compress, preserve
         self.progress, self.parallel = progress, parallel
+        self.signed = False  # whether signatures go along: then, too, no digest may change
         self._diff_ids: dict[Digest, Digest] = {}  # a layer's digest -> its diff ID
         if preserve and not destination.exact:
             self._refuse("it cannot hold the image as it is")
@@ -75,7 +76,7 @@ class Job:
         if to == "docker" and self.destination.exact and (anew or to != family(descriptor.media_type)):
             self._held(layers)
         if anew:
-            if self.preserve:
+            if self.preserve or self.signed:
                 self._refuse("its layers would be compressed otherwise")
             self._learn(manifest)
         now = self._parts(manifest.config, layers)
@@ -201,14 +202,15 @@ class Job:
         to = self.format or (own if own in self.destination.formats else self.destination.formats[0])
         if self.compress and self.compress[0] == "zstd" and not self.format and "oci" in self.destination.formats:
             to = "oci"  # as skopeo: Docker reads no zstd in its own family
-        if self.preserve and to != own:
+        if (self.preserve or self.signed) and to != own:
             self._refuse(f"its documents would be {'Docker' if to == 'docker' else 'OCI'}'s")
         return to
 
     def _refuse(self, why: str) -> None:
-        raise InvalidInput(
-            f"the digests cannot stay: {why}", where=self.destination.name, hint="leave out --preserve-digests"
-        )
+        what, hint = "the digests cannot stay", "leave out --preserve-digests"
+        if self.signed:
+            what, hint = "its signatures would be of another image", "--remove-signatures of copy and sync"
+        raise InvalidInput(f"{what}: {why}", where=self.destination.name, hint=hint)
 
     def _counted(self, layer: Descriptor, key: str) -> Opened:
         """The layer's chunks from a byte on, each counted once however often a copy begins anew."""

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
         def blob(self, descriptor: Descriptor, start: int = 0) -> Chunks:
             """A blob's bytes from `start` on. Raises NotFound."""
 
+        def signatures(self, descriptor: Descriptor | None = None) -> tuple[bytes, ...]:
+            """Simple signatures of a manifest that an index holds, or (None) of what the place names."""
+
         def doubted(self) -> bool:
             """Hear that blobs were wrong. Whether they may come from elsewhere: then all is to be asked for anew."""
 
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
         serial: bool  # takes one blob at a time
         exact: bool  # whether a manifest stays as it is
         far: bool  # whether it takes a while to answer
+        signable: bool  # whether it can hold simple signatures
         words: tuple[str, str, str]  # that work on a layer began, that it ended, that it was needless
 
         def __enter__(self) -> Self: ...
@@ -109,6 +113,9 @@ if TYPE_CHECKING:
         def finish(self, descriptor: Descriptor, raw: bytes) -> None:
             """Take the manifest or index that the place's name then stands for; the image is whole."""
 
+        def sign(self, signatures: Iterable[bytes], descriptor: Descriptor | None = None) -> None:
+            """Take, at last, the signatures of a manifest that an index holds, or (None) of what it finished with."""
+
 
 class Silent:
     """A Progress that tells nobody."""
@@ -132,6 +139,7 @@ class Place:
     serial = False
     exact = True
     far = False
+    signable = False
     words = ("Copying", "Copied", "Already exists")
     name = ""
 
@@ -140,6 +148,14 @@ class Place:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def signatures(self, descriptor: Descriptor | None = None) -> tuple[bytes, ...]:
+        """There are none."""
+        del descriptor
+        return ()
+
+    def sign(self, signatures: Iterable[bytes], descriptor: Descriptor | None = None) -> None:
+        """Nobody asks what is not `signable`."""
 
     def doubted(self) -> bool:
         """There is nowhere else."""
