@@ -444,3 +444,38 @@ def test_a_foreign_process_that_has_the_pid_is_never_signalled(runtime):
         assert runtime("delete", "--force", runtime.id).returncode == 0
         assert foreign.poll() is None
         foreign.kill()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/sys/kernel/ns_last_pid"), reason="this kernel gives no number again")
+def test_a_number_that_is_given_again_between_two_looks_is_not_signalled(tmp_path):
+    """In a pid namespace, where the next number can be said: the process ends as its descriptor is about to be opened."""
+    script = textwrap.dedent("""
+        import os, signal, subprocess, sys, time
+        from veloci.runtime import container as module
+        from veloci.runtime.state import Directory, Saved, process
+
+        first = subprocess.Popen(["sleep", "60"])
+        saved = Saved(oci_version="1.2.0", id="x", bundle="/", rootfs="/", created="", owner=0,
+                      pid=first.pid, started=process(first.pid)[1])
+        held = module.Container(Directory(sys.argv[1], "x"), saved, sys.argv[1])
+        opened, others = module._pidfd, []
+
+        def late(pid):
+            first.kill()
+            first.wait()
+            time.sleep(0.05)  # the moment it began is told in hundredths of a second
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(pid - 1))
+            others.append(subprocess.Popen(["sleep", "60"]))
+            assert others[0].pid == pid, "the number was not given again"
+            return opened(pid)
+
+        module._pidfd = late
+        print(held._signal(signal.SIGKILL))
+        time.sleep(0.1)
+        print(others[0].poll())
+        others[0].kill()
+    """)
+    words = ["unshare", "-pf", "--mount-proc", "--kill-child", sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.split() == ["False", "None"], done.stderr

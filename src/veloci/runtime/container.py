@@ -121,13 +121,20 @@ class Container:
         return cls(directory, directory.load(), root)
 
     @classmethod
-    def list(cls, root: str = ROOT) -> Iterator[Self]:
-        """All containers below `root`, by id."""
+    def list(cls, root: str = ROOT, damaged: Callable[[str, InvalidInput], None] | None = None) -> Iterator[Self]:
+        """All containers below `root`, by id.
+
+        damaged: called for one whose state cannot be read; without it that raises InvalidInput.
+        """
         for id in ids(root):
             try:
                 yield cls.load(id, root=root)
             except NotFound:
                 continue  # deleted meanwhile
+            except InvalidInput as error:
+                if damaged is None:
+                    raise
+                damaged(id, error)
 
     @property
     def group(self) -> Group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from veloci.cli.oci.main import load
+from veloci.cli.oci.main import load, root
 from veloci.errors import InvalidInput, NotFound
 
 _SIGNALS = (
@@ -51,6 +51,12 @@ def delete(id: str, /, *, force: bool = False) -> int:
     except NotFound:
         if not force:
             raise
+    except InvalidInput:  # its state is damaged
+        if not force:
+            raise
+        from veloci.runtime.salvage import remove
+
+        remove(id, root())
     return 0
 
 

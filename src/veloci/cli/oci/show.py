@@ -28,7 +28,8 @@ def list_(*, format: str = "table", quiet: bool = False) -> int:
 
     if value("root", "") and not exists(root()):
         raise NotFound(f"open {root()}: no such file or directory", where="--root")
-    found = [{**container.state(), "owner": _owner(container.saved.owner)} for container in Container.list(root())]
+    containers = Container.list(root(), _say_damaged)
+    found = [{**container.state(), "owner": _owner(container.saved.owner)} for container in containers]
     if quiet:
         sys.stdout.write("".join(f"{each['id']}\n" for each in found))
         return 0
@@ -44,6 +45,11 @@ def list_(*, format: str = "table", quiet: bool = False) -> int:
         cells = [cell.ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
         sys.stdout.write("".join([*cells, row[5]]) + "\n")
     return 0
+
+
+def _say_damaged(id: str, error: InvalidInput) -> None:
+    """In runc's words; the others are listed."""
+    print(f"load container {id}: {error}", file=sys.stderr)
 
 
 def _owner(uid: int) -> str:
