@@ -9,7 +9,7 @@ from peers import Built, digest, run, tar
 from peers import inside as veloci
 from terminals import on_terminal
 
-from veloci.cli import explore_page
+from veloci.cli import explore_page, fit
 from veloci.spec import media
 
 pytestmark = pytest.mark.needs("root")
@@ -29,6 +29,18 @@ const before = seen();
 parts.map.children.find(b => b.title.startsWith(process.argv[3])).onclick();
 console.log(JSON.stringify({ before, after: seen(), trail: parts.trail.children.map(b => b.textContent) }));
 """
+
+
+def test_text_is_cut_by_what_a_terminal_shows():
+    assert [fit.width(text) for text in ("abc", "日本", "e\u0301", "")] == [3, 4, 1, 0]
+    assert [fit.cut("abcdef", columns) for columns in (6, 5, 2, 1, 0)] == ["abcdef", "abcd…", "a…", "…", ""]
+    assert [fit.cut("日本語", columns) for columns in (6, 5, 4, 2)] == ["日本語", "日本…", "日…", "…"]
+    assert [fit.cut("日本語", columns, end=True) for columns in (5, 4)] == ["…本語", "…語"]
+    assert fit.cut("xe\u0301ab", 3, end=True) == "…ab"
+    assert fit.wrapped("a: 1 b, 2 c (3 d)", 0) == "a: 1 b, 2 c (3 d)\n"
+    assert fit.wrapped("a: 1 b, 2 c (3 d)", 8) == "a: 1 b,\n2 c\n(3 d)\n"
+    lines = fit.fitted(("SIZE", "SHARE", "FILE"), [("1B", "9%", "/usr/bin/name")], 20, needless=(1, 0), end=True)
+    assert lines == "SIZE      FILE\n1B        …/bin/name\n"
 
 
 @pytest.fixture
@@ -96,6 +108,33 @@ def test_a_narrow_terminal_gets_lines_that_fit(image, tmp_path):
     assert (status, max(map(len, lines))) == (0, 80)
     assert any(line.endswith("d/name") and "…d" in line for line in lines)
     assert any(line.startswith("3 ") and line.endswith("…") for line in lines)
+
+
+@pytest.mark.parametrize("columns", [60, 40, 20, 10, 2])
+def test_names_that_are_wide_or_not_to_be_printed_fit_a_narrow_terminal(roots, tmp_path, columns):
+    names = (
+        "a\x1b[31mred\nline\x07",
+        "日本語のとても長いファイル名/これはテスト",
+        "e\u0301\u202egnp.exe",
+        "\x9b31m",
+        "x" * 200,
+    )
+    built = Built(tmp_path / "odd", [tar(dict.fromkeys(names, b"x" * 5000))])
+    seen, status, _ = on_terminal([VELOCI, "explore", f"oci:{built.path}:v0"], columns=columns)
+    lines = [line.rstrip() for line in seen.text.replace("\r", "").splitlines()]
+    assert status == 0
+    assert all(line.isprintable() for line in lines)
+    assert max(map(fit.width, lines)) <= columns
+    if columns >= 20:
+        assert sum(line.endswith("テスト") for line in lines) == 1
+        assert sum(line.endswith("line\\x07") for line in lines) == 1
+
+
+def test_what_goes_to_no_terminal_is_whole(roots, tmp_path):
+    built = Built(tmp_path / "many", [tar({f"usr/share/{'d' * 150}{n % 100}/{n}": b"x" for n in range(5000)})])
+    lines = veloci("explore", "--top", "4", f"oci:{built.path}:v0").splitlines()
+    assert sum(line.endswith(f"{'d' * 150}0") for line in lines) == 1
+    assert all("…" not in line for line in lines)
 
 
 def test_the_page_holds_all_and_obeys_no_name(image, tmp_path):

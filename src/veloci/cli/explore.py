@@ -65,24 +65,6 @@ def columns() -> int:
         return 0
 
 
-def fitted(table: str, columns: int, *, end: bool = False) -> str:
-    """The lines of a table, cut to so many columns (0: as they are): at their end, or at where their last cell begins.
-
-    end: the last cell keeps its end, as paths should.
-    """
-    if not columns:
-        return table
-    heading, *lines = table.splitlines()
-    at = heading.rindex(" ") + 1
-    cut = []
-    for line in (heading, *lines):
-        short = line
-        if len(line) > columns:
-            short = f"{line[:at]}…{line[at + len(line) - columns + 1 :]}" if end else f"{line[: columns - 1]}…"
-        cut.append(f"{short}\n")
-    return "".join(cut)
-
-
 def summary(name: str, image: Edited, whole: Tree) -> dict[str, Any]:
     """What is known of the image and its layers; sizes in bytes."""
     from veloci.cli.image_read import shown
@@ -150,8 +132,9 @@ def totals(whole: Tree) -> dict[bytes, int]:
 
 def text(found: dict[str, Any], whole: Tree, path: str, top: int, columns: int) -> str:
     """The summary for a terminal so many columns wide, 0 for none. Raises NotFound for a path that is not there."""
+    from veloci.cli.fit import fitted, wrapped
     from veloci.cli.image_read import shown
-    from veloci.cli.output import size, table, visible
+    from veloci.cli.output import size, visible
     from veloci.errors import NotFound
     from veloci.layer.directories import components
 
@@ -170,11 +153,13 @@ def text(found: dict[str, Any], whole: Tree, path: str, top: int, columns: int) 
         )
         for layer in found["layers"]
     ]
-    lines = [
-        f"{found['image']}: {size(found['size'])} in {len(rows)} layers ({size(found['compressed'])} compressed), "
-        f"{found['files']} files, {size(found['wasted'])} wasted, {found['efficiency']:.1%} efficient\n\n",
-        fitted(table(("LAYER", "SIZE", "", "FILES", "HIDES", "COMMAND"), rows), columns),
-    ]
+    heading = (
+        f"{visible(found['image'])}: {size(found['size'])} in {len(rows)} layers "
+        f"({size(found['compressed'])} compressed), {found['files']} files, {size(found['wasted'])} wasted, "
+        f"{found['efficiency']:.1%} efficient"
+    )
+    layers = fitted(("LAYER", "SIZE", "", "FILES", "HIDES", "COMMAND"), rows, columns, needless=(2, 4, 3, 1))
+    lines = [wrapped(heading, columns), "\n", layers]
     below = totals(whole)
     for title, directories in (("DIRECTORY", True), ("FILE", False)):
         chosen = [
@@ -188,10 +173,10 @@ def text(found: dict[str, Any], whole: Tree, path: str, top: int, columns: int) 
             (size(count), f"{count / max(found['visible'], 1):.1%}", visible(shown(each)))
             for each, count in chosen[:top]
         ]
-        lines += ["\n", fitted(table(("SIZE", "SHARE", title), shares), columns, end=True)]
+        lines += ["\n", fitted(("SIZE", "SHARE", title), shares, columns, needless=(1, 0), end=True)]
     if found["waste"]:
         waste = [(size(each["size"]), str(each["times"]), visible(each["path"])) for each in found["waste"][:top]]
-        lines += ["\n", fitted(table(("WASTED", "LAYERS", "FILE"), waste), columns, end=True)]
+        lines += ["\n", fitted(("WASTED", "LAYERS", "FILE"), waste, columns, needless=(1, 0), end=True)]
     return "".join(lines)
 
 
