@@ -71,6 +71,10 @@ UpdateContainerResourcesRequest: 1 container_id str, 2 linux Resources
 ReopenContainerLogRequest: 1 container_id str
 ExecSyncRequest: 1 container_id str, 2 cmd str*, 3 timeout int
 ExecSyncResponse: 1 stdout str, 2 stderr str, 3 exit_code int
+ExecRequest: 1 container_id str, 2 cmd str*, 3 tty bool, 4 stdin bool, 5 stdout bool, 6 stderr bool
+ExecResponse: 1 url str
+AttachRequest: 1 container_id str, 2 stdin bool, 3 tty bool, 4 stdout bool, 5 stderr bool
+AttachResponse: 1 url str
 ContainerStatsRequest: 1 container_id str
 ContainerStatsResponse: 1 stats ContainerStats
 ContainerStats: 1 attributes ContainerAttributes, 2 cpu CpuUsage, 3 memory MemoryUsage

@@ -14,6 +14,7 @@ import cri
 import pytest
 from peers import Containerd, own_network, run
 from pods import CREATED, EXITED, RUNNING, Pods
+from streams import STDIN, Streams
 
 pytestmark = pytest.mark.needs("root", "overlay", "busybox", "containerd", "ctr", "runc", "cni", "iptables")
 OWN = str(Path(sys.executable).parent / "veloci-runtime")
@@ -362,6 +363,65 @@ def test_mounts_devices_and_a_terminal(pods, tmp_path):
         "sh: can't create /dev/mine: Operation not permitted",
     ]  # fmt: skip
     assert (tmp_path / "shared/y").exists()
+
+
+def test_a_terminal_through_the_streaming_server(client, pods):
+    """As `kubectl exec -it`: typed input, sizes, an interrupt, the exit status."""
+    box = pods.pod().start("sleep", "777")
+    command = ["sh", "-c", "trap 'echo changed' WINCH; PS1='$ ' exec sh -i"]
+    answer = client.Exec(container_id=box.id, cmd=command, tty=True, stdin=True, stdout=True)
+    with Streams(answer["url"]) as streams:
+        streams.resize(101, 33)
+        streams.until(b"$ ")
+        streams.send(STDIN, b"busybox stty size; readlink /proc/self/fd/0\n")
+        streams.until(b"\n")
+        assert streams.until(b"$ ").split() == [b"33", b"101", b"/dev/pts/0"]
+        streams.resize(55, 22)
+        streams.send(STDIN, b"busybox usleep 200000; busybox stty size; ps -o args; tty\n")
+        streams.until(b"\n")
+        said = streams.until(b"$ ")
+        assert b"22 55" in said
+        assert b"sleep 777" in said  # it is in the container's pid namespace
+        streams.send(STDIN, b"sleep 999\n")
+        for _ in range(100):  # until then the shell edits lines, and ^C is a key
+            if "sleep 999" in box.exec("ps", "-o", "args")["stdout"]:
+                break
+        streams.send(STDIN, b"\x03")
+        streams.until(b"$ ")
+        streams.send(STDIN, b"echo $?; exit 7\n")
+        out, err, status = streams.end()
+    assert b"130" in out
+    assert (err, status) == (b"", 7)
+    assert "sleep 999" not in box.exec("ps", "-o", "args")["stdout"]
+
+
+def test_streams_without_a_terminal_stay_apart(client, pods):
+    box = pods.pod().start("sleep", "777")
+    script = "read line; echo got $line; echo wrong >&2; head -c 300000 /dev/zero; exit 3"
+    command = {"container_id": box.id, "cmd": ["sh", "-c", script], "stdin": True, "stdout": True, "stderr": True}
+    with Streams(client.Exec(**command)["url"]) as streams:
+        streams.send(STDIN, b"sent\n")
+        out, err, status = streams.end()
+    assert (out[:9], len(out), err, status) == (b"got sent\n", 300009, b"wrong\n", 3)
+
+
+def test_a_container_with_a_terminal_is_attached_to(client, pods):
+    box = pods.pod().start(
+        "sh", "-c", "while read line; do echo got $line; busybox stty size; done", stdin=True, tty=True
+    )
+    for size in ((70, 20), (80, 24)):  # one after the other: the container goes on when who attached has left
+        answer = client.Attach(container_id=box.id, stdin=True, tty=True, stdout=True)
+        with Streams(answer["url"]) as streams:
+            streams.resize(*size)
+            time.sleep(0.3)  # nothing answers a size
+            streams.send(STDIN, b"word\n")
+            streams.until(b"got word\r\n")
+            assert streams.until(b"\r\n") == b"%d %d" % size[::-1]
+    assert box.status()["state"] == RUNNING
+    answer = client.Attach(container_id=box.id, stdin=True, tty=True, stdout=True)
+    with Streams(answer["url"]) as streams:
+        streams.send(STDIN, b"\x04")  # the end of what is typed
+        assert box.ended()["exit_code"] == 0
 
 
 def test_containers_outlive_containerd(kubernetes, client, pods):
