@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from box import Box, until
@@ -94,8 +96,8 @@ def test_more_clients_than_it_takes_are_turned_away(box):
     box.until("it", "{{.State.Status}}", "exited")
 
 
-def _closed(client):
-    client.settimeout(0.05)
+def _closed(client, patience=0.05):
+    client.settimeout(patience)
     try:
         return client.recv(10) == b""
     except TimeoutError:
@@ -124,3 +126,32 @@ def test_words_that_mean_nothing_are_answered_and_the_container_goes_on(box):
     assert box.show("it", "{{.State.Status}}") == "running"
     assert box.ok("exec", "it", "echo", "here") == "here\n"
     assert box.ok("stop", "-t", "0", "it") == "it\n"
+
+
+@pytest.mark.parametrize("user", [0, 65534])
+def test_another_users_process_is_turned_away_wherever_it_comes_from(box, user):
+    """CVE-2020-15257: also if the socket's directory and the socket itself let it come so far."""
+    id = box.started("--name", "it", "bb", "sleep", "60")
+    run = box.path / "run/containers" / id
+    assert [(run / name).stat().st_mode & 0o777 for name in (".", "monitor.sock")] == [0o700, 0o600]
+    assert id not in "".join(line.partition("@")[2] for line in Path("/proc/net/unix").read_text().splitlines())
+    run.chmod(0o711)
+    (run / "monitor.sock").chmod(0o666)
+    place = os.open(run, os.O_PATH)
+    pid = os.fork()
+    if pid == 0:
+        status = 9
+        try:
+            os.fchdir(place)
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+                client.connect("monitor.sock")
+                status = _closed(client, 1)
+        finally:
+            os._exit(status)
+    os.close(place)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (user != 0)  # root's is served
+    assert box.ok("exec", "it", "echo", "here") == "here\n"
+    box.ok("rm", "-f", "it")

@@ -335,23 +335,26 @@ def test_a_number_that_is_no_user_is_refused(runtime, user):
 
 
 @pytest.mark.needs("setpriv")
-def test_groups_of_the_caller_are_left_behind(runtime):
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_groups_of_the_caller_are_left_behind(runtime, how):
     """CVE-2022-36109, CVE-2023-25173."""
-    runtime.configure("grep", "Groups", "/proc/self/status", change=lambda c: c["process"]["user"].update(uid=5, gid=5))
-    words = [
-        "setpriv",
-        "--groups",
-        "7,8,9",
-        runtime.program,
-        "--root",
-        str(runtime.root),
-        "run",
-        "--bundle",
-        str(runtime.bundle),
-        runtime.id,
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20, stdin=subprocess.DEVNULL)
-    assert done.stdout == "Groups:\t \n"
+    look, words = ("grep", "Groups", "/proc/self/status"), [runtime.program, "--root", str(runtime.root)]
+    change = lambda c: c["process"]["user"].update(uid=5, gid=5, additionalGids=[11])  # noqa: E731
+    if how == "exec":
+        runtime.detached("sleep", "100", change=change)
+        words += ["exec", runtime.id, *look]
+    else:
+        runtime.configure(*look, change=change)
+        words += ["run", "--bundle", str(runtime.bundle), runtime.id]
+    done = subprocess.run(
+        ["setpriv", "--groups", "7,8,9", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.stdout == "Groups:\t11 \n"
 
 
 # --- A19 to A22 ----------------------------------------------------------------------------------
