@@ -7,6 +7,9 @@ import pytest
 
 from veloci.runtime.become import table
 from veloci.runtime.calls import ASKED, STEPS
+from veloci.runtime.explain import explained
+from veloci.runtime.plan import compile
+from veloci.runtime.starting import prepare
 
 pytestmark = pytest.mark.needs("root", "namespaces", "busybox")
 
@@ -149,3 +152,36 @@ def test_a_failure_names_its_step_and_what_to_do(runtime, change, step, remedy):
 
 def test_what_is_no_step_is_explained_by_its_own_words(runtime):
     assert runtime("--explain", "state", "nobody").stderr == "veloci-runtime: container does not exist\n"
+
+
+LIMITS = {"memory": {"limit": 1 << 26}, "pids": {"limit": 9}, "cpu": {"shares": 512, "quota": 50000}}
+
+
+def told(runtime, **known):
+    """The entries of a plan's limits and groups, where the container's groups are others than on this host."""
+    runtime.configure("true", change=linux(resources=LIMITS))
+    _, config, _, saved = prepare("ID", str(runtime.bundle), None, console=False, pivot=True, keyring=True)
+    saved = saved.replace(**known)
+    plan = compile(config, str(runtime.bundle), saved.cgroups)
+    steps = [(each["step"], each["at"], each["calls"]) for each in explained(plan, config, saved)]
+    return [each for each in steps if each[0] in ("group", "groups", "limit", "scope", "move", "clone", "apart")]
+
+
+def test_the_limits_of_version_2_are_set_before_there_is_a_process(runtime):
+    entries = told(runtime, cgroups={"": "/sys/fs/cgroup/unified/ID"})
+    assert [step for step, _, _ in entries] == ["group", "limit", "limit", "limit", "limit", "limit", "clone", "apart"]
+    limits = {at: calls for step, at, calls in entries if step == "limit"}
+    assert limits == {
+        "$.linux.resources.pids.limit": "the runtime: write(pids.max, 9)",
+        "$.linux.resources.memory.limit": "the runtime: write(memory.max, 67108864)",
+        "$.linux.resources.cpu.shares": "the runtime: write(cpu.weight, 20)",
+        "$.linux.resources.cpu.quota": "the runtime: write(cpu.max, 50000 100000)",
+        "$.linux.resources.devices": "the runtime: bpf(PROG_LOAD), bpf(PROG_ATTACH)",
+    }
+
+
+def test_systemds_scope_is_made_around_the_process(runtime):
+    entries = told(runtime, cgroups={"": "/sys/fs/cgroup/unified/s/ID.scope"}, scope="s.slice:ID.scope")
+    assert [step for step, _, _ in entries][:3] == ["clone", "scope", "limit"]
+    assert entries[0][2].endswith("CLONE_NEWUTS)")  # it cannot be born in a group that is not there yet
+    assert entries[1][2] == "the runtime: D-Bus StartTransientUnit(ID.scope)"

@@ -154,7 +154,7 @@ def _told(cgroups: dict[str, str], resources: Resources, *, devices: bool) -> It
 
 
 def _existing(directory: str) -> str:
-    while not exists(directory):
+    while directory and not exists(directory):
         directory = directory.rpartition("/")[0]
     return directory
 
