@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from box import until
+from box import VELOCI, until
 from peers import Serving
 
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
@@ -297,6 +297,13 @@ def test_an_address_of_its_own_and_every_exposed_port(box):
     shown = box.ok("run", "--rm", "--ip", address, "--mac-address", mac, "bb", "ip", "addr", "show", "eth0")
     assert f"link/ether {mac}" in shown
     assert f"inet {address}/" in shown
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_has_closed_change_no_status(box, closed):
+    command = f"exec '{VELOCI}' run --rm --network none bb sh -c 'exit 3' {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_many_published_ports_leave_the_limit_of_open_files_as_it_is(box):
