@@ -1,8 +1,9 @@
-"""Security labels. No host of the tests has SELinux or AppArmor on: what is written is seen elsewhere in procfs."""
+"""Security labels: AppArmor's where the host has it (`make test-vm`); SELinux's by where they are written to."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from veloci.spec.runtime import Mount
 
 LABEL = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"
 selinux = os.path.exists("/sys/fs/selinux/enforce")
+apparmor = os.path.exists("/sys/module/apparmor/parameters/enabled") and (
+    Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+)
 
 
 @pytest.mark.needs("root", "namespaces", "busybox")
@@ -47,3 +51,19 @@ print(name.value.decode())
     words = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{cover} && exec "$@"', "sh"]
     done = subprocess.run([*words, sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout == "written\n", done.stderr
+
+
+@pytest.mark.needs("root", "namespaces", "busybox")
+@pytest.mark.skipif(not apparmor, reason="AppArmor is not enabled on this host")
+def test_a_program_has_its_apparmor_profile_and_one_that_is_not_loaded_is_named(either):
+    def profile(name):
+        return lambda config: config["process"].update(apparmorProfile=name)
+
+    done = either.run("cat", "/proc/self/attr/apparmor/current", change=profile("unconfined"))
+    assert (done.returncode, done.stdout) == (0, "unconfined\n"), done.stderr
+    either.detached("sleep", "100")
+    done = either("exec", "--apparmor", "unconfined", either.id, "cat", "/proc/self/attr/apparmor/current")
+    assert (done.returncode, done.stdout) == (0, "unconfined\n"), done.stderr
+    done = either("exec", "--apparmor", "no-such-profile", either.id, "true")
+    assert done.returncode == 255
+    assert "no such file or directory" in done.stderr.lower()
