@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -11,14 +12,23 @@ from hypothesis import strategies as st
 from veloci.spec import digest
 
 
-@given(st.lists(st.integers(0, 2 * digest.SHORT), max_size=4))
+@given(st.lists(st.integers(0, 2 * digest.SHORT), max_size=4), st.sampled_from([{}, {"hashlib": hashlib}]))
 @settings(max_examples=30, deadline=None)
-def test_pieces_of_any_size_have_hashlibs_digest(sizes):
+def test_pieces_of_any_size_have_hashlibs_digest(sizes, modules):
     ours, theirs = digest.hasher("sha256:"), hashlib.sha256()
-    for size in sizes:
-        for hasher in (ours, theirs):
-            hasher.update(bytes([size % 251]) * size)
-        assert (ours.name, ours.digest(), ours.hexdigest()) == (theirs.name, theirs.digest(), theirs.hexdigest())
+    with mock.patch.object(digest, "modules", modules):
+        for size in sizes:
+            for hasher in (ours, theirs):
+                hasher.update(bytes([size % 251]) * size)
+            assert (ours.name, ours.digest(), ours.hexdigest()) == (theirs.name, theirs.digest(), theirs.hexdigest())
+
+
+def test_what_is_short_is_hashed_by_openssl_where_that_is_there():
+    hasher = digest.hasher("sha256:")
+    hasher.update(b"short")
+    with mock.patch.object(hashlib, "sha256", wraps=hashlib.sha256) as openssl:
+        assert hasher.hexdigest() == "f9b0078b5df596d2ea19010c001bbd009e651de2c57e8fb7e355f31eb9d3f739"
+    openssl.assert_called_once()
 
 
 def test_a_piece_that_is_used_again_by_whoever_read_it_is_hashed_as_it_was():

@@ -68,7 +68,8 @@ def _bundle(
             for opened, diff_id in layers:
                 with (
                     opened as packed,
-                    closing(_soon(decompressed(packed), ahead)) as plain,
+                    closing(_soon(iter(packed), ahead)) as blob,
+                    closing(_soon(decompressed(blob), ahead)) as plain,
                     Verified(plain, diff_id) as tar,
                 ):
                     apply(tar, root, overlay=False, owners=owners, keep_links=keep_links, hashes=hashes)
