@@ -99,6 +99,21 @@ def test_a_container_goes_on_where_it_was(theirs):
 
 
 @checkpoints
+def test_what_is_hidden_is_no_more_the_containers_to_change_than_before(container):
+    """Behind a hidden file is the host's null device, mounted so that its mode stays."""
+    (container.runtime.bundle / "rootfs/bin/chmod").symlink_to("busybox")
+    change = ("exec", "--cap", "CAP_FOWNER", container.runtime.id, "chmod", "666", "/proc/keys")
+    container.start("sh", "-c", COUNTING)
+    before = container.runtime(*change)
+    container.checkpoint()
+    container.restore()
+    container.counted(1)
+    after = container.runtime(*change)
+    assert "Read-only file system" in before.stderr, before.stderr
+    assert "Read-only file system" in after.stderr, after.stderr
+
+
+@checkpoints
 def test_it_can_be_left_running(container):
     container.start("sh", "-c", COUNTING)
     pid = container.runtime.state()["pid"]

@@ -33,7 +33,7 @@ _TELLING = (  # of /proc, as runc's list
 SAID = (  # the attributes of a mount that stand for themselves; of the access times one always holds
     m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC | m.MOUNT_ATTR_NOSYMFOLLOW
 )
-_NODE = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC  # of a device of the host's
+NODE = m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NOEXEC  # of a device of the host's
 _KINDS = {"c": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 _ORDINARY = ("proc", "sysfs")  # whatever writes to /proc must find procfs there: never through a symlink
 
@@ -249,7 +249,7 @@ def devices(child: Child, nodes: Sequence[tuple[str, str, int, int, int, int, in
         if bind and kind != "p":
             place = make_file_in_root(child.root, path)
             tree = m.open_tree(m.AT_FDCWD, path, m.OPEN_TREE_CLONE)
-            m.mount_setattr(tree, set=_NODE)  # as in `mask`: its root may be the host's
+            m.mount_setattr(tree, set=NODE)  # as in `mask`: its root may be the host's
             _attach(tree, place, ())
             os.close(tree)
             continue
@@ -317,7 +317,7 @@ def mask(child: Child, path: str, label: str = "") -> None:
     if not S_ISDIR(os.fstat(place).st_mode):
         tree = m.open_tree(child.null)
         # It is the host's: through a read-only mount nobody changes its mode or owner, and it takes all the same.
-        m.mount_setattr(tree, set=_NODE)
+        m.mount_setattr(tree, set=NODE)
     elif child.empty < 0:
         child.empty = _empty(label)
         _attach(child.empty, place, ())  # before Linux 6.15 only what is attached can be cloned

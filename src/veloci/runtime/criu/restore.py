@@ -18,6 +18,7 @@ from veloci.runtime.criu import rpc
 from veloci.runtime.criu.checkpoint import DESCRIPTORS, bound, configuration, key, plain
 from veloci.runtime.criu.service import FIRST, Service, check, explained
 from veloci.runtime.mounts import within
+from veloci.runtime.rootfs import NODE
 from veloci.runtime.state import Directory, process
 from veloci.spec.document import Document, dumps, loads
 from veloci.spec.runtime import Config, Mount, Resources
@@ -100,7 +101,8 @@ class _Restoring:
         self.container, self.config, self.images, self.console = container, config, images, console
         self.opened: list[int] = []
         self.files: list[int] = []  # those of them that CRIU gets
-        self.place = f"{os.path.realpath(container.directory.path)}/{_ROOT}"
+        directory = os.path.realpath(container.directory.path)
+        self.place, self.null = f"{directory}/{_ROOT}", f"{directory}/null"
 
     def run(self, program: str, request: dict[str, object], stdio: Stdio | None) -> None:
         """Have CRIU do it."""
@@ -118,6 +120,7 @@ class _Restoring:
             request["inherit_fd"], request["join_ns"] = self._pipes(), []
             self._namespaces(request)
             os.mkdir(self.place, 0o700)
+            self.container.directory.write("null", b"")
             try:
                 with Service(program, stdio=stdio, files=self.files, prepare=self.prepare) as service:
                     self._group(service.pid)
@@ -127,6 +130,7 @@ class _Restoring:
                     service.end()
             finally:
                 os.rmdir(self.place)
+                os.unlink(self.null)
         except VelociError as error:
             raise explained(error, self.images.work_path or self.images.directory, _LOG) from None
         finally:
@@ -136,7 +140,7 @@ class _Restoring:
     def _mounted(self) -> dict[str, str]:
         """Name in the images -> where on the host what is mounted comes from."""
         found = bound(self.config, self.container)
-        return found | {"/dev/null": "/dev/null"} if self.config.linux.masked_paths else found
+        return found | {"/dev/null": self.null} if self.config.linux.masked_paths else found
 
     def _pipes(self) -> list[dict[str, object]]:
         """Those of 0, 1 and 2 that were pipes, which ours take the place of. Raises InvalidInput."""
@@ -198,6 +202,11 @@ class _Restoring:
         """
         p.unshare(p.CLONE_NEWNS)
         m.mount("", "/", flags=m.MS_SLAVE | m.MS_REC)
+        # What hides files: CRIU mounts it as it finds it, whatever it was in the images.
+        tree = m.open_tree(m.AT_FDCWD, "/dev/null")
+        m.mount_setattr(tree, set=NODE)
+        m.move_mount(tree, self.null)
+        os.close(tree)
         self._attach()
         root = os.open(self.place, os.O_PATH | os.O_CLOEXEC)
         for index, mount in enumerate(self.config.mounts):
