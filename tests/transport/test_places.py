@@ -296,7 +296,9 @@ def stored(places, built, *names):
 
 def test_an_archive_has_all_that_docker_save_writes(places, built, tmp_path):
     path = tmp_path / "a.tar"
-    archives.save(places.home.store, places.home.names, [stored(places, built, "app:v0", "127.0.0.1:5000/app:v1")], str(path))
+    archives.save(
+        places.home.store, places.home.names, [stored(places, built, "app:v0", "127.0.0.1:5000/app:v1")], str(path)
+    )
     with tarfile.open(path) as archive:
         found = {m.name: archive.extractfile(m).read() for m in archive}
         assert {(m.mtime, m.uid, m.gid, m.mode) for m in archive} == {(0, 0, 0, 0o644)}
