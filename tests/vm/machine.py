@@ -25,7 +25,14 @@ PACKAGES = (
     "iproute2 nftables iptables attr acl curl procps strace ca-certificates uidmap criu dbus-user-session libpam-systemd"
 )
 LIBRARIES = "pytest", "pytest-timeout", "hypothesis", "msgspec", "pyroute2"
-TESTS = ["tests/runtime", "tests/kernel", "tests/snapshot", "tests/network", "tests/cli/test_run.py"]
+TESTS = [
+    "tests/runtime",
+    "tests/kernel",
+    "tests/snapshot",
+    "tests/network",
+    "tests/cli/test_run.py",
+    "tests/cli/test_info.py",
+]
 HIERARCHIES = {
     "v2": "systemd.unified_cgroup_hierarchy=1",
     "v1": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
@@ -56,6 +63,7 @@ After=dbus.socket basic.target
 [Service]
 Type=oneshot
 Delegate=yes
+LimitNOFILE=65536
 ExecStart=/usr/sbin/veloci-test
 """
 
