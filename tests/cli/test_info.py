@@ -43,10 +43,10 @@ def test_a_way_that_does_not_work_here_is_refused_and_nothing_is_kept(roots):
     subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", roots / "data"], check=True)
     try:
         why = "mount 2 layers: Invalid argument"
-        assert f"Storage Driver: copy\n  erofs: not here: {why}\n  overlay: not here: {why}\n" in veloci("info")
-        assert f"Storage Driver: overlay\n  erofs: not here: {why}\n  overlay: not here: {why}\n" in (
-            veloci("--snapshotter=overlay", "info")
-        )
+        for words, used in (((), "copy"), (("--snapshotter=overlay",), "overlay")):
+            lines = veloci(*words, "info").partition("Storage Driver: ")[2].splitlines()
+            assert (lines[0], lines[2]) == (used, f"  overlay: not here: {why}")
+            assert lines[1].startswith("  erofs: not here: mount ")  # why depends on the kernel
         veloci("import", str(roots / "layer.tar"), "one")
         said = veloci("--snapshotter=overlay", "create", "--network=none", "one", "true", status=1)
         assert said == f"veloci: --snapshotter: overlay: {why}\n  try: copy works here\n"
