@@ -135,7 +135,7 @@ def test_the_images_check_is_used_changed_or_left_out(box):
     box.ok("rm", "-f", "it")
     box.started("--name", "it", "--no-healthcheck", "checked")
     time.sleep(0.3)
-    assert box.ok("inspect", "-f", "{{.State.Health}}", "it") == "<nil>"
+    assert box.ok("inspect", "-f", "{{.State.Health}}", "it") == "<nil>\n"
     assert box.show("it", "{{.Config.Healthcheck.Test}}") == "[NONE]"
 
 
