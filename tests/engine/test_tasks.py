@@ -66,10 +66,10 @@ def test_what_came_before_a_failure_is_given_and_what_began_is_waited_for():
         next(results)
     assert ended in ([0, 2], [2, 0])
     for _ in range(100):  # a thread counts for a moment after the last that it does
-        if _thread._count() == before:
+        if _thread._count() <= before:
             break
         time.sleep(0.01)
-    assert _thread._count() == before
+    assert _thread._count() <= before
 
 
 def test_a_reader_of_results_that_stops_early_ends_the_threads():
