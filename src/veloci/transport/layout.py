@@ -6,6 +6,7 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_SH, flock
 
@@ -104,6 +105,7 @@ class LayoutFolder(Place):
         self._blobs = blobs or f"{path}/blobs"
         self.name = f"oci:{path}:{name}" if name else f"oci:{path}"
         self._held = -1
+        self._first = allocate_lock()  # of the blobs that come at once, one takes hold
 
     def __exit__(self, *_: object) -> None:
         if self._held >= 0:
@@ -112,10 +114,11 @@ class LayoutFolder(Place):
 
     def _hold(self) -> None:
         """Keep a collection of garbage away until the image is whole."""
-        if self._held < 0:
-            os.makedirs(self._blobs, exist_ok=True)
-            self._held = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            flock(self._held, LOCK_SH)
+        with self._first:
+            if self._held < 0:
+                os.makedirs(self._blobs, exist_ok=True)
+                self._held = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                flock(self._held, LOCK_SH)
 
     def has(self, descriptor: Descriptor) -> bool:
         """See Destination."""
