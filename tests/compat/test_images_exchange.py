@@ -1,8 +1,6 @@
 """Docker, podman and skopeo read what veloci wrote, and veloci what they wrote."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,16 +25,6 @@ def shell(tmp_path_factory):
 def docker(tmp_path_factory):
     with Dockerd(tmp_path_factory.mktemp("dockerd")) as command:
         yield command
-
-
-@pytest.fixture
-def podman(tmp_path):
-    """podman with a store of its own; its run directory's name may not be long."""
-    short = tempfile.mkdtemp(prefix="podman-")
-    roots = ["--root", tmp_path / "podman", "--runroot", short, "--storage-driver", "vfs"]
-    yield ["podman", *roots]
-    run("podman", *roots, "rmi", "--all", "--force", check=False)
-    shutil.rmtree(short)
 
 
 def files(folder):

@@ -16,7 +16,7 @@ from veloci.snapshot.snapshots import Snapshots
 from veloci.spec import media
 from veloci.spec.digest import chain_ids
 from veloci.spec.reference import Reference
-from veloci.transport.exchange import pull
+from veloci.transport.exchange import NoImage, pull
 
 pytestmark = pytest.mark.needs("root", "overlay")
 
@@ -213,9 +213,11 @@ def test_two_pulls_at_once_unpack_once(places, built):
     assert len([path for path in asked if digest(built.layers[0]) in path]) == 1
 
 
-def test_an_artifact_is_pulled_and_not_unpacked(places, built):
+def test_an_artifact_is_refused_before_anything_of_it_comes(places, built):
     built.document["config"]["mediaType"] = media.EMPTY
     built.manifest = json.dumps(built.document).encode()
-    with serving(built, []) as server:
-        assert pulled(places, server.address).descriptor.digest == digest(built.manifest)
+    asked = []
+    with serving(built, asked) as server, pytest.raises(NoImage, match="it is no image but an artifact"):
+        pulled(places, server.address)
+    assert not [path for path in asked if "/blobs/" in path]
     assert not os.path.exists(f"{places[2].root}/layers")
