@@ -48,7 +48,7 @@ def image(roots, tmp_path):
     below = {
         "usr/bin/x": b"x" * 50_000,
         "usr/lib/y": b"y" * 800_000,
-        "etc/<b>&amp;": b"1" * 30_000,
+        "etc/<!--<script>&amp;": b"1" * 30_000,
         "tmp/gone": b"g" * 90_000,
     }
     built = Built(tmp_path / "layout", [tar(below), tar({"usr/lib/y": b"z" * 700_000, "tmp/.wh.gone": b""})])

@@ -83,6 +83,47 @@ def test_what_an_image_says_is_shown_and_not_obeyed(hostile, words):
     assert seen
 
 
+def test_what_a_directory_is_called_is_shown_and_not_obeyed(hostile, tmp_path):
+    veloci("copy", "-q", hostile, f"dir:{tmp_path}/tree/{EVIL}")
+    for words in (["--dry-run"], []):
+        seen, _status = on_screen("sync", *words, f"dir:{tmp_path}/tree", f"dir:{tmp_path}/out")
+        assert is_harmless(seen), [each for each in seen if not (each.isprintable() or each in "\r\n\t")]
+        assert "31m" in seen
+
+
+@pytest.mark.parametrize(
+    "words", ["inspect PLACE", "inspect --config PLACE", "image validate PLACE", "unpack PLACE OUT"]
+)
+def test_what_is_nested_deeply_is_one_line(roots, tmp_path, words):
+    """In what a config's volumes hold, which may be anything."""
+    built = Built(tmp_path / "deep")
+    config = json.loads(built.config)
+    config["config"] = {"Volumes": {"/v": "deep"}}
+    built.config = json.dumps(config).replace('"deep"', "[" * 700 + "]" * 700).encode()
+    built.document["config"] |= {"digest": digest(built.config), "size": len(built.config)}
+    built.manifest = json.dumps(built.document).encode()
+    built.write([(built.manifest, media.MANIFEST, "v0")])
+    place = f"oci:{built.path}:v0"
+    done = veloci(*words.replace("PLACE", place).replace("OUT", str(tmp_path / "out")).split(), check=False)
+    assert "Traceback" not in done.stderr
+    assert "nested too deeply" in done.stderr + done.stdout
+    assert (done.stderr + done.stdout).count("\n") <= 2
+
+
+@pytest.mark.parametrize(
+    ("config", "said"), [(b"{", "its config is not JSON"), (b"[]", "its config is no JSON object")]
+)
+def test_a_config_that_is_none_is_one_line(roots, tmp_path, config, said):
+    built = Built(tmp_path / "none")
+    built.config = config
+    built.document["config"] |= {"digest": digest(config), "size": len(config)}
+    built.manifest = json.dumps(built.document).encode()
+    built.write([(built.manifest, media.MANIFEST, "v0")])
+    done = veloci("inspect", "--config", f"oci:{built.path}:v0", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"veloci: {built.path}:v0: {said}")
+
+
 def test_a_pipe_gets_what_an_image_says_byte_for_byte(hostile):
     manifest = veloci("inspect", "--raw", hostile)
     assert json.loads(manifest)["annotations"] == {EVIL: EVIL}

@@ -417,8 +417,11 @@ def test_depth_is_bounded(deep):
 
 def test_whatever_is_read_as_json_is_not_nested_too_deeply():
     """Also what is no document of ours: tokens, lists, errors. And what is a little less deep than can be read."""
-    with pytest.raises(ValueError, match="nested too deeply"):
-        loads(b"[" * 100_000)
+    for raw in (b"[" * 100_000, b"[" * 257 + b"]" * 257, b'{"a":' * 257 + b"1" + b"}" * 257):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            loads(raw)
+    assert loads(b"[" * 256 + b"]" * 256)
+    assert len(loads(b"[" + b"[[],{}]," * 1000 + b"0]")) == 1001
     for depth in range(500, 1000):
         with pytest.raises(InvalidInput):
             decode(Descriptor, b'{"mediaType":' + b"[" * depth + b"]" * depth + b"}")

@@ -46,7 +46,7 @@ def inspect(
 
     from veloci.cli.output import show
     from veloci.cli.sessions import session, source
-    from veloci.spec.document import dumps, loads
+    from veloci.spec.document import dumps
 
     if raw and format:
         raise InvalidInput("shows bytes as they are, --format does not", where="--raw", hint="leave one of them out")
@@ -60,7 +60,7 @@ def inspect(
             sys.stdout.buffer.write(data)
             return
         if config:
-            found = _ordered(loads(_config(place, platform)[1]))
+            found = _ordered(_object(_config(place, platform)[1], place.name))
         else:
             found = _described(place, platform, _reference(name), tags=tags)
     if format in (None, "", "json"):
@@ -138,6 +138,19 @@ def _field(raw: bytes, name: str) -> str:
     from veloci.spec.document import loads
 
     return str(loads(raw).get(name) or "")
+
+
+def _object(raw: bytes, where: str) -> dict[str, Any]:
+    """A configuration, an image's or an artifact's, as it stands. Raises InvalidInput."""
+    from veloci.spec.document import loads
+
+    try:
+        found = loads(raw)
+    except ValueError as error:
+        raise InvalidInput(f"its config is not JSON: {error}", where=where) from None
+    if not isinstance(found, dict):
+        raise InvalidInput("its config is no JSON object", where=where, hint="--raw --config shows its bytes")
+    return found
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:

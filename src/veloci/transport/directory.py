@@ -9,7 +9,7 @@ from veloci.layer.stream import Hashed, Verified
 from veloci.spec import digest as digests
 from veloci.spec.document import loads
 from veloci.spec.image import Descriptor
-from veloci.transport.files import Folder, opened, read
+from veloci.transport.files import Folder, document, opened, read
 from veloci.transport.layout import finished
 from veloci.transport.place import Place
 from veloci.transport.signatures import SIZE, checked
@@ -43,8 +43,7 @@ class Directory(Place):
                 raw = read(self._files, "manifest.json")
                 if digests.of(raw) == descriptor.digest:
                     return descriptor, raw
-            with opened(self._files, own) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
-                return descriptor, b"".join(checked)
+            return descriptor, document(self._files, own, descriptor)
         if "manifest.json" not in self._files:
             raise NotFound("there is no image (no manifest.json)", where=self.path)
         raw = read(self._files, "manifest.json")

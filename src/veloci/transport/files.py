@@ -10,12 +10,14 @@ from stat import S_ISREG
 from tempfile import TemporaryFile
 
 from veloci.errors import Corrupt, HostError, InvalidInput, NotFound
-from veloci.layer.stream import CHUNK, decompressed, detect
+from veloci.layer.stream import CHUNK, Verified, decompressed, detect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from typing import Protocol
+    from typing import IO, Any, Protocol
+
+    from veloci.spec.image import Descriptor
 
     class Files(Protocol):
         """Named files, however they are kept."""
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
 
 
 DOCUMENT = 4 << 20  # bytes of a document, at most
+HEADER, HEADERS = 1 << 20, 64 << 20  # bytes of one header of a tar, and of all of them
 LINKS = 8  # that a name may lead through
 
 
 class Folder:
-    """The files below a directory; symbolic links are not followed."""
+    """The files below a directory; a file that is a symbolic link is not followed."""
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -128,9 +131,12 @@ class Archive:
     def _index(self) -> None:
         """Read every header."""
         with os.fdopen(os.dup(self._file), "rb") as file:
+            headers: Any = _Headers(file)
             try:
-                with tarfile.open(fileobj=file, mode="r:") as tar:
+                with tarfile.open(fileobj=headers, mode="r:") as tar:
                     for member in tar:
+                        if member.size < 0:
+                            raise ValueError(f"an entry of {member.size} bytes")
                         name = _plain(member.name)
                         self._places.pop(name, None)
                         if member.isreg() and not member.issparse():
@@ -165,6 +171,32 @@ class Archive:
             raise NotFound(f"it has no {name}", where=self.name) from None
 
 
+class _Headers:
+    """A tar as tarfile reads its headers: a bounded number of bytes of it, and forward.
+
+    By itself, tarfile reads a header of any size in one piece, and goes back where a size is negative (CVE-2025-8194).
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._left = file, HEADERS
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        """The next bytes. Raises ValueError."""
+        if not 0 <= size <= HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"more than {HEADERS} bytes of headers")
+        return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        """Go on at `offset`. Raises ValueError."""
+        if offset < self._file.tell():
+            raise ValueError("an entry that ends before it begins")
+        return self._file.seek(offset)
+
+
 @contextmanager
 def opened(files: Files, name: str, start: int = 0) -> Generator[Iterator[bytes]]:
     """A file's chunks, and the file closed at the end."""
@@ -180,6 +212,14 @@ def read(files: Files, name: str) -> bytes:
     if files.size(name) > DOCUMENT:
         raise InvalidInput(f"{name} has more than {DOCUMENT} bytes", where=files.name)
     return b"".join(files.chunks(name))
+
+
+def document(files: Files, name: str, descriptor: Descriptor) -> bytes:
+    """A whole manifest or index, verified. Raises NotFound, Corrupt, InvalidInput for one of more than 4 MiB."""
+    if descriptor.size > DOCUMENT:
+        raise InvalidInput(f"{name} has more than {DOCUMENT} bytes", where=files.name)
+    with opened(files, name) as chunks, Verified(chunks, descriptor.digest, descriptor.size) as checked:
+        return b"".join(checked)
 
 
 def _plain(name: str) -> str:

@@ -14,7 +14,7 @@ from veloci.errors import HostError, InvalidInput, NotFound, Unsupported
 from veloci.layer.stream import Hashed, Verified
 from veloci.spec.document import Document, dumps, loads
 from veloci.spec.image import REF_NAME, Descriptor, Index
-from veloci.transport.files import Archive, Folder, opened, read
+from veloci.transport.files import Archive, Folder, document, opened, read
 from veloci.transport.place import Place
 from veloci.transport.tar import Writer
 
@@ -62,9 +62,7 @@ class LayoutSource(Place):
     def manifest(self, descriptor: Descriptor | None = None) -> tuple[Descriptor, bytes]:
         """See Source."""
         found = descriptor or self.chosen()
-        path = self._below + _path(found.digest)
-        with opened(self._blobs, path) as chunks, Verified(chunks, found.digest, found.size) as checked:
-            raw = b"".join(checked)
+        raw = document(self._blobs, self._below + _path(found.digest), found)
         bare = found.replace(annotations={}, platform=None) if descriptor is None else found
         return bare, raw
 
