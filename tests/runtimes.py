@@ -47,6 +47,18 @@ class Runtime:
         self.configure(*args, change=change)
         return self("run", "--bundle", str(self.bundle), self.id)
 
+    def run_within(self, script='"$@"'):
+        """Run the bundle as it is configured, from a mount namespace of its own: the script has the command as "$@"."""
+        words = [self.program, "--root", str(self.root), "run", "--bundle", str(self.bundle), self.id]
+        return subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
     def _quietly(self, *words):
         """Without pipes, which the container would keep open."""
         with open(self.root.parent / "out", "w") as out:

@@ -261,12 +261,9 @@ def test_network_classes_and_priorities_where_the_host_has_them(either):
         "cat /sys/fs/cgroup/net_cls,net_prio/net_cls.classid; grep '^lo ' /sys/fs/cgroup/net_cls,net_prio/net_prio.ifpriomap",
         change=resources(network=wanted),
     )
-    words = [either.program, "--root", str(either.root), "run", "--bundle", str(either.bundle), either.id]
     there = (CGROUP / "net_cls,net_prio").exists()
     script = '"$@"' if there else ALONE.format("net_cls,net_prio")
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False, timeout=20
-    )
+    done = either.run_within(script)
     if not there:
         (CGROUP / "net_cls,net_prio").rmdir()
     assert done.stdout == "1048577\nlo 5\n", done.stderr
@@ -537,15 +534,7 @@ def test_no_directory_is_made_where_a_hierarchy_is_not(runtime, tmp_path, path):
     runtime.configure("true", change=lambda c: c["linux"].update(cgroupsPath=path.format(id=runtime.id)))
     covered = CGROUP / "pids"
     script = f'mount -t tmpfs none {covered} && "$@"; status=$?; ls -A {covered} > {tmp_path}/left; exit $status'
-    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = runtime.run_within(script)
     assert (done.returncode, "is not on a control group file system" in done.stderr) == (1, True), done.stderr
     assert (tmp_path / "left").read_text() == ""
     for group in CGROUP.glob("*/deep"):

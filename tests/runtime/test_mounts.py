@@ -104,11 +104,8 @@ def test_recursive_attributes_reach_the_mounts_below(either, tmp_path):
         bound(source, "/d", "rbind", "rro", "rw"),
     ]
     either.configure("cat", "/proc/self/mountinfo", change=lambda c: c["mounts"].extend(mounts))
-    words = [either.program, "--root", str(either.root), "run", "--bundle", str(either.bundle), either.id]
     script = f'mount -t tmpfs tmpfs {source}/below && "$@"'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False, timeout=20
-    )
+    done = either.run_within(script)
     assert done.returncode == 0, done.stderr
     found = table(done.stdout)
     shown = {
@@ -148,14 +145,11 @@ def test_a_mount_made_later_on_the_host_is_seen_below_a_slave(either, tmp_path, 
         config["linux"]["rootfsPropagation"] = propagation
 
     either.configure("sh", "-c", "while ! test -e /go; do sleep 0.05; done; cat /proc/self/mountinfo", change=change)
-    words = [either.program, "--root", str(either.root), "run", "--bundle", str(either.bundle), either.id]
     script = (
         f"mount --bind {source} {source} && mount --make-shared {source} && "
         f'{{ "$@" & pid=$!; sleep 0.6; mount -t tmpfs tmpfs {source}/later; touch {either.bundle}/rootfs/go; wait $pid; }}'
     )
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False, timeout=20
-    )
+    done = either.run_within(script)
     assert done.returncode == 0, done.stderr
     assert ("/a/later" in table(done.stdout)) is seen
 
@@ -348,11 +342,8 @@ def test_a_mapping_reaches_the_mounts_below_on_demand(runtime, tmp_path, option,
     ids = [{"containerID": 0, "hostID": 1000, "size": 10}]
     mount = {**bound(tmp_path / "source", "/a", "rbind", option), "uidMappings": ids, "gidMappings": ids}
     runtime.configure("stat", "-c", "%u", "/a", "/a/below", change=lambda c: c["mounts"].append(mount))
-    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
     script = f'mount -t tmpfs tmpfs {tmp_path}/source/below && "$@"'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, text=True, check=False, timeout=20
-    )
+    done = runtime.run_within(script)
     assert done.stdout.split() == ["1000", owner], done.stderr
 
 

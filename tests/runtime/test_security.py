@@ -128,16 +128,8 @@ def test_a_false_null_device_in_a_dev_that_is_bound_hides_as_the_hosts(runtime, 
 
 def test_a_null_device_of_the_host_that_is_none_is_refused(runtime):
     runtime.configure("true")
-    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
     script = 'mount --bind /dev/zero /dev/null && exec "$@"'
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = runtime.run_within(script)
     assert (done.returncode, "/dev/null of the host is no null device" in done.stderr) == (1, True), done.stderr
     assert runtime.traces() == []
 
@@ -223,15 +215,7 @@ def test_a_setting_is_written_to_the_kernel_whatever_lies_over_it(runtime, tmp_p
         config["mounts"].append({"destination": "/proc2", "type": "proc", "source": "proc"})
 
     runtime.configure("cat", f"/proc2/sys/{name}", f"/proc/sys/{name}", change=change)
-    words = [runtime.program, "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), runtime.id]
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", *words],  # so that nothing of the host's can be covered
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = runtime.run_within()  # so that nothing of the host's can be covered
     assert done.stdout == "1\n0\n", done.stderr
     assert false.read_text() == "0\n"
 
