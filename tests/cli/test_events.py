@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from veloci.engine.engine import Engine
+
 pytestmark = pytest.mark.needs("root", "namespaces", "overlay", "busybox")
 
 
@@ -93,6 +95,21 @@ def test_what_happens_is_seen_at_once(box):
         "container die it",
         "network disconnect none",
         "container destroy it",
+    ]
+
+
+def test_what_the_library_does_to_networks_and_volumes_is_told_as_what_the_command_does(box):
+    engine = Engine()
+    engine.networks.create("mine", subnet="10.213.0.0/24")
+    engine.networks.remove("mine")
+    engine.volumes.create("data")
+    engine.volumes.remove("data")
+    seen = told(box, "--since", "1h", "--format", "{{.Type}} {{.Action}}").splitlines()
+    assert [line for line in seen if not line.startswith("image ")] == [
+        "network create",
+        "network destroy",
+        "volume create",
+        "volume destroy",
     ]
 
 

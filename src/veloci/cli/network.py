@@ -150,8 +150,6 @@ def create(
     --label KEY=VALUE  a label; may be repeated
     -d, --driver NAME  bridge is the only one
     """
-    from veloci.engine import networks
-    from veloci.engine.engine import Engine
     from veloci.errors import InvalidInput, Unsupported
 
     if driver != "bridge":
@@ -159,7 +157,7 @@ def create(
     if gateway and not subnet:
         raise InvalidInput("a gateway needs its subnet", where="--gateway", hint="add --subnet, as in 10.99.0.0/24")
     labels = {key: value for key, _, value in (each.partition("=") for each in label)}
-    print(networks.create(Engine(), name, subnet=subnet, gateway=gateway, internal=internal, labels=labels).id)
+    print(_networks().create(name, subnet=subnet, gateway=gateway, internal=internal, labels=labels).id)
 
 
 def ls(*, filter: tuple[str, ...] = (), format: str | None = None, no_trunc: bool = False, quiet: bool = False) -> None:
@@ -212,11 +210,8 @@ def rm(network: str, /, *networks: str, force: bool = False) -> int:
     -f, --force  say nothing of a network that does not exist
     """
     from veloci.cli.objects import removed
-    from veloci.engine.engine import Engine
-    from veloci.engine.networks import remove
 
-    engine = Engine()
-    return removed((network, *networks), lambda name: remove(engine, name), force=force)
+    return removed((network, *networks), _networks().remove, force=force)
 
 
 def _networks() -> Networks:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from veloci.network.networks import Networks
     from veloci.snapshot import Snapshots
 
-# attribute: module, class, its directory below the data directory ("" takes the engine itself)
+# attribute: module, class or function, its directory below the data directory ("" takes the engine itself)
 _PARTS = {
     "store": ("veloci.content.store", "Store", "content"),
     "names": ("veloci.content.names", "Names", "content"),
     "snapshots": ("veloci.snapshot", "Snapshots", "snapshots"),
     "volumes": ("veloci.engine.volumes", "Volumes", ""),
-    "networks": ("veloci.network.networks", "Networks", "networks"),
+    "networks": ("veloci.engine.networks", "told", ""),
     "images": ("veloci.engine.images", "Images", ""),
     "containers": ("veloci.engine.containers", "Containers", ""),
     "builds": ("veloci.engine.builds", "Builds", ""),

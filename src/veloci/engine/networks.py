@@ -1,8 +1,7 @@
-"""Networks: made and removed so that it is told, and described as docker's API does (its Network object)."""
+"""The engine's networks, and how docker's API describes them (its Network object)."""
 
 from __future__ import annotations
 
-from veloci.engine import journal
 from veloci.engine.record import WORDS
 from veloci.network.networks import DEFAULT, Networks
 
@@ -15,26 +14,11 @@ if TYPE_CHECKING:
     from veloci.network.store import Network
 
 
-def create(
-    engine: Engine,
-    name: str,
-    *,
-    subnet: str | None = None,
-    gateway: str | None = None,
-    internal: bool = False,
-    labels: Mapping[str, str] | None = None,
-) -> Network:
-    """Make a network, see Networks.create, and tell of it."""
-    made = engine.networks.create(name, subnet=subnet, gateway=gateway, internal=internal, labels=labels)
-    journal.network(engine, "create", made)
-    return made
+def told(engine: Engine) -> Networks:
+    """The engine's networks, of which the journal of events is told."""
+    from veloci.engine.journal import network
 
-
-def remove(engine: Engine, name: str) -> None:
-    """Remove a network, see Networks.remove, and tell of it."""
-    removed = engine.networks.remove(name)
-    if removed:
-        journal.network(engine, "destroy", removed)
+    return Networks(f"{engine.root}/networks", lambda action, made: network(engine, action, made))
 
 
 def described(networks: Networks, *, names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

@@ -38,7 +38,6 @@ def containers(engine: Engine, wanted: Callable[[Record], bool]) -> tuple[list[s
 
 def networks(engine: Engine, wanted: Callable[[Network], bool]) -> list[str]:
     """Remove the networks but `bridge` that no container has and that are `wanted`. Returns their names."""
-    from veloci.engine.networks import remove
     from veloci.engine.record import Records
 
     used = {record.network for record in Records(engine.root, engine.run_root).all()}
@@ -47,7 +46,7 @@ def networks(engine: Engine, wanted: Callable[[Network], bool]) -> list[str]:
         if network.name == "bridge" or network.name in used or not wanted(network):
             continue
         try:
-            remove(engine, network.name)
+            engine.networks.remove(network.name)
         except VelociError:  # somebody uses it
             continue
         gone.append(network.name)

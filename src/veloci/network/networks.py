@@ -41,10 +41,13 @@ _HELD: dict[tuple[str, str, str, str], list[socket]] = {}
 
 
 class Networks:
-    """The networks kept below `root`, and the namespace of the calling thread as the host's side of them."""
+    """The networks kept below `root`, and the namespace of the calling thread as the host's side of them.
 
-    def __init__(self, root: str) -> None:
-        self._store = Store(root)
+    told: called with "create" or "destroy" and the network, once that is done.
+    """
+
+    def __init__(self, root: str, told: Callable[[str, Network], None] | None = None) -> None:
+        self._store, self._told = Store(root), told
 
     # --- the networks themselves
 
@@ -81,6 +84,8 @@ class Networks:
                 labels=labels,
             )
             self._store.write(network)
+        if self._told:
+            self._told("create", network)
         return network
 
     def get(self, name: str) -> Network:
@@ -110,8 +115,8 @@ class Networks:
         with self._store.lock(), _netlink() as net:
             return self._read_or_default(net, DEFAULT)
 
-    def remove(self, name: str) -> Network | None:
-        """Remove a network, also one whose file is damaged: of that nothing is known, None.
+    def remove(self, name: str) -> None:
+        """Remove a network, also one whose file is damaged: of that nothing is known, and nothing told.
 
         Raises NotFound, Conflict if it is predefined or somebody is connected.
         """
@@ -123,7 +128,7 @@ class Networks:
                 if self._store.holders(name):
                     raise
                 self._store.remove(name)
-            return None
+            return
         if network is None or network.name == DEFAULT:
             raise predefined
         with self._store.lock(), _netlink() as net:
@@ -133,7 +138,8 @@ class Networks:
                 raise Conflict(f"network {network.name} is in use by {names}", hint="stop or remove them first")
             bridges.lower(net, network)
             self._store.remove(network.name)
-        return network
+        if self._told:
+            self._told("destroy", network)
 
     def leases(self, name: str) -> list[Lease]:
         """The leases of a network, by address."""
