@@ -65,8 +65,11 @@ def bench(request, box, tmp_path):
     if request.param != "veloci" and not shutil.which(request.param):
         (pytest.fail if request.config.getoption("--no-skips") else pytest.skip)(f"this host lacks {request.param}")
     found = Bench(request.param, box, tmp_path)
+    null = os.stat(os.devnull)
     yield found
     found.runtime.delete(found.id)
+    after = os.stat(os.devnull)
+    assert (after.st_uid, after.st_gid, after.st_mode) == (null.st_uid, null.st_gid, null.st_mode)
     assert not list(Path("/sys/fs/cgroup").glob(f"*/veloci-{found.id}"))
 
 

@@ -242,9 +242,10 @@ class CommandLine:
     def _run(self, *words: str, stdio: Stdio | None = None) -> None:
         """Run the runtime to its end. Raises VelociError with what it wrote to its log."""
         log = f"{self.directory}/runtime.{os.getpid()}.log"
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = _null()
         command = [self.program, "--root", self.root, "--log", log, "--log-format", "json", *self.flags]
-        actions = [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(stdio or (null, null, null))]
+        streams = [null if os.fstat(fd).st_rdev == os.fstat(null).st_rdev else fd for fd in stdio or (null, null, null)]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(streams)]
         try:
             pid = os.posix_spawn(self.program, [*command, *words], os.environ, file_actions=actions)
             # What the runtime waits for while it deletes (runsc's gofer) is a child of ours since it was created.
@@ -285,6 +286,24 @@ def _out_of_memory(places: dict[str, str]) -> bool:
         except OSError:
             continue  # a hierarchy without the controller, or gone
     return False
+
+
+def _null() -> int:
+    """The host's null device, through a mount on which nobody can change its owner.
+
+    runsc gives its standard streams to nobody, crun 1.8 those of an exec to the user of its process.
+    """
+    from veloci.kernel import mount
+
+    try:
+        tree = mount.open_tree(mount.AT_FDCWD, os.devnull, mount.OPEN_TREE_CLONE)
+    except OSError:  # not root, who alone could give it away
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        mount.mount_setattr(tree, set=mount.MOUNT_ATTR_RDONLY)
+        return os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(tree)
 
 
 def _private(path: str, flags: int) -> int:
