@@ -120,11 +120,10 @@ def _devices(given: dict[str, Any]) -> str:
         return "mknodat"
     bound = [node[0] for node in nodes if given["bind"] and node[1] != "p"]
     made = [node for node in nodes if node[0] not in bound]
-    words = (
-        [f"open_tree(CLONE) of the host's, mount_setattr(RDONLY|NOSUID|NOEXEC), move_mount({' '.join(bound)})"]
-        if bound
-        else []
-    )
+    words = []
+    if bound:
+        attributes = "RDONLY|NOSUID|NOEXEC"
+        words.append(f"open_tree(CLONE) of the host's, mount_setattr({attributes}), move_mount({' '.join(bound)})")
     words += [f"mknodat({' '.join(node[0] for node in made)})"] if made else []
     owned = [node[0] for node in made if node[5] or node[6]]
     words += [f"fchownat({' '.join(owned)})"] if owned else []

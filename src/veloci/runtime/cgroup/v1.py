@@ -123,9 +123,8 @@ def _memory(found: Places, memory: Memory) -> None:
     ):
         if value > 0 or (value < 0 and _current(found, file) < _UNLIMITED):
             _set(found, "memory", file, value, at)
-            if found.told is None and 0 < value < _current(
-                found, file
-            ):  # Linux 5.16 and later take a limit of kernel memory for none
+            # Linux 5.16 and later take a limit of kernel memory for none.
+            if found.told is None and 0 < value < _current(found, file):
                 raise Unsupported(f"this kernel has no such limit: {file} stays as it is", where=f"{_AT}.{at}")
 
 
