@@ -59,7 +59,7 @@ def registry(tmp_path_factory):
     """A registry with big:v0, a slow way to it, and one that nothing gets through before it is interrupted."""
     base = tmp_path_factory.mktemp("terminals")
     served = Serving(base / "registry")
-    with served as (address, _process), Slow(address) as slow, Slow(address, 100_000) as crawling:
+    with served as (address, _process), Slow(address) as slow, Slow(address, 5_000) as crawling:
         layers = [tar({"busybox": Path("/bin/busybox").read_bytes()}), tar({"big": os.urandom(SIZE)})]
         Built(base / "layout", layers)
         environment = {**os.environ, "VELOCI_ROOT": str(base / "data"), "VELOCI_RUN": str(base / "run")}

@@ -55,7 +55,7 @@ def test_what_cannot_be_made_leaves_no_thread_and_no_file(tmp_path, damage, erro
         pass
     assert list(tmp_path.iterdir()) == []
     for _ in range(100):  # a thread counts for a moment after the last that it does
-        if _thread._count() == before:
+        if _thread._count() <= before:
             break
         time.sleep(0.01)
-    assert _thread._count() == before
+    assert _thread._count() <= before

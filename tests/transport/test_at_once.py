@@ -6,7 +6,7 @@ import threading
 import pytest
 from peers import Built, Scripted, digest, tar
 
-from veloci.engine.tasks import parallel
+from veloci.engine.tasks import ahead, parallel
 from veloci.errors import VelociError
 from veloci.registry.session import Session
 from veloci.spec.reference import Reference
@@ -122,3 +122,39 @@ def test_a_config_that_is_a_layer_too_is_sent_once(tmp_path):
     with Scripted(having(built, alone)) as source, Scripted(answer) as destination:
         copy(place(source), place(destination), parallel=parallel)
     assert sent == [b"{}"]
+
+
+@pytest.mark.parametrize("asker", ["the thread", "one that works for it"])
+def test_an_interrupt_ends_what_other_threads_wait_for_and_nothing_later(tmp_path, asker):
+    """Only the main thread hears of it. The program may go on, and ask again."""
+    built = Built(tmp_path / "layout")
+    asked, answered, ended = threading.Event(), threading.Event(), []
+
+    def answer(request):
+        if "/manifests/" not in request.path:
+            return request.reply(200, b"{}")
+        if not asked.is_set():
+            asked.set()
+            answered.wait(60)
+        return request.reply(200, built.manifest, Content_Type=built.document["mediaType"])
+
+    def work(source):
+        if source is None:
+            assert asked.wait(PATIENCE)
+            raise KeyboardInterrupt
+        try:
+            if asker == "the thread":
+                source.manifest()
+            else:
+                next(ahead(source.manifest() for _ in "1"))
+        except KeyboardInterrupt:
+            ended.append(not answered.is_set())
+            raise
+
+    with Scripted(answer) as server:
+        source = place(server)
+        with pytest.raises(KeyboardInterrupt):
+            list(parallel(work, [None, source]))
+        answered.set()
+        assert ended == [True]
+        assert source.manifest()[1] == built.manifest

@@ -5,7 +5,9 @@ RFC 9112. A connection serves one request at a time, and again when the answer w
 
 from __future__ import annotations
 
-from _socket import MSG_DONTWAIT, MSG_PEEK, socket
+from _socket import MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR, socket
+from _thread import get_ident
+from _weakref import ref
 from time import monotonic
 
 from veloci.blocks import suppress
@@ -15,7 +17,7 @@ from veloci.registry.failures import Cut, Failure, Silent, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import TypeVar
 
     from veloci.registry.tls import Stream
@@ -29,11 +31,35 @@ HINTS = 16  # answers of 1xx before the answer
 SLOW_BYTES, SLOW_READS = 1024, 4  # so little in half the allowed silence, in at least so many pieces, is a drip
 
 
+_live: set[ref[Wire]] = set()
+_interrupted: set[int] = set()  # threads
+
+
+def interrupt(threads: Collection[int]) -> None:
+    """End what these threads send or wait for as if each of them were interrupted, and what they ask from now on.
+
+    Only the main thread hears of an interrupt; the others would go on to the end of what they transfer.
+    """
+    _interrupted.update(threads)
+    for wire in [each() for each in list(_live)]:
+        if wire is not None and wire.thread in _interrupted:
+            wire.shut()
+
+
+def spare(threads: Collection[int]) -> None:
+    """They have ended: their numbers may be those of others."""
+    _interrupted.difference_update(threads)
+
+
 class Wire:
-    """A connection. stream: what was opened; keep: takes the connection back when an answer was read."""
+    """A connection. stream: what was opened; keep: takes the connection back when an answer was read.
+
+    thread: the one that asked last.
+    """
 
     def __init__(self, stream: Stream, keep: Callable[[Wire], None]) -> None:
-        self.stream, self.keep = stream, keep
+        self.stream, self.keep, self.thread = stream, keep, get_ident()
+        _live.add(ref(self, _live.discard))
         self._limit = 0.0
         self._waited, self._count, self._reads = 0.0, 0, 0
 
@@ -43,6 +69,20 @@ class Wire:
     def close(self) -> None:
         """End it."""
         self.stream.close()
+
+    def shut(self) -> None:
+        """End what is sent and awaited on it, by another thread."""
+        with suppress(OSError, ValueError):  # it is closed
+            looked = socket(fileno=self.stream.fileno())
+            try:
+                looked.shutdown(SHUT_RDWR)
+            finally:
+                looked.detach()
+
+    def _check(self) -> None:
+        """Raise KeyboardInterrupt in a thread that is to end, whatever became of the connection."""
+        if self.thread in _interrupted:
+            raise KeyboardInterrupt
 
     def fresh(self) -> bool:
         """Whether the other side left it open, and said nothing."""
@@ -69,9 +109,12 @@ class Wire:
     ) -> Response:
         """One request and its answer, the body unread. sending, reading: seconds of silence that are borne.
 
-        Raises Failure, InvalidInput for what cannot be said in HTTP, what `body` raises.
+        Raises Failure, InvalidInput for what cannot be said in HTTP, what `body` raises, and KeyboardInterrupt, as all
+        that reads does: see interrupt.
         """
+        self.thread = get_ident()
         try:
+            self._check()
             try:
                 head = http.request(method, target, headers)
             except ValueError as error:
@@ -94,10 +137,12 @@ class Wire:
             try:
                 self.stream.sendall(piece)
             except (BrokenPipeError, ConnectionResetError):
+                self._check()
                 return False
             except TimeoutError:
                 raise Silent("no answer") from None
             except OSError as error:
+                self._check()
                 raise Cut(text(error)) from error
         return True
 
@@ -131,7 +176,10 @@ class Wire:
         except TimeoutError:
             raise Silent("no answer") from None
         except OSError as error:
+            self._check()
             raise Cut(text(error)) from error
+        if not data:
+            self._check()
         self._waited += monotonic() - since
         self._count += len(data)
         self._reads += 1
