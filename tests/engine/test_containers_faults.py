@@ -104,6 +104,28 @@ def test_an_rm_that_is_killed_at_any_change_is_done_by_the_next_command(box):
     assert box.ok("volume", "ls", "-q") == ""
 
 
+@pytest.mark.needs("strace")
+def test_a_run_that_is_killed_while_it_gets_its_address_gives_it_back(box):
+    """Also where the address is written down, and not yet that the container has it."""
+    command = [VELOCI, "run", "-d", "--network", "bridge", "--name", "web", "bb", "sleep", "60"]
+    taken = []
+    for count in range(1, 40):
+        strace = ["strace", "-qq", "-o", box.path / "trace", "-e", f"inject=rename:signal=KILL:when={count}"]
+        done = subprocess.run([*strace, *command], capture_output=True, check=False, timeout=60)
+        taken += addresses(box)
+        box.veloci("rm", "-f", "web")
+        assert addresses(box) == [], f"killed at rename {count}"
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0
+    assert len(taken) > 1
+
+
+def addresses(box):
+    network = box.path / "data/networks/bridge"
+    return [entry.name for entry in network.iterdir() if "@" in entry.name] if network.exists() else []
+
+
 def test_a_run_that_is_killed_at_any_time_can_be_done_again(box):
     chosen = random.Random(7)
     for _ in range(6):
@@ -115,7 +137,7 @@ def test_a_run_that_is_killed_at_any_time_can_be_done_again(box):
     box.started("--name", "web", "-p", "127.0.0.1::80", "bb", "sleep", "60", network="bridge")
     box.ok("rm", "-f", "web")
     assert not any(left(box).values())
-    assert not [entry for entry in (box.path / "data/networks/bridge").iterdir() if "@" in entry.name]
+    assert addresses(box) == []
 
 
 def test_one_container_is_started_once(box):

@@ -188,7 +188,7 @@ class Containers:
         self.announce(record)
 
     def _lease(self, record: Record) -> dict[str, Any] | None:
-        if record.network in ("none", "host") or record.network.startswith(("container:", "ns:")):
+        if not record.addressed:
             return None
         from veloci.network.ports import Port
 

@@ -59,7 +59,7 @@ class Orphan:
     def clean(self) -> None:
         """End it and take away what it has of the host, and keep that nobody knows how it ended."""
         if not os.path.isdir(self._run):  # the host has been booted since it was made
-            if self.record.network in ("none", "host") or ":" in self.record.network:
+            if not self.record.addressed:
                 return
             self._engine.networks.reclaim(lambda container: container != self.record.id)
             self._engine.containers.announce(self.record)
@@ -71,6 +71,8 @@ class Orphan:
             self._engine.networks.detach(lease)
             os.unlink(f"{self._run}/lease.json")
             self._engine.containers.announce(self.record)
+        elif self.record.addressed:  # who gave it one may have been killed before that was written
+            self._engine.networks.forget(self.record.network, self.record.id)
         if now is not None:
             state.write(f"{self._data}/exit.json", state.orphaned(state.State.convert(now)).plain())
             os.unlink(f"{self._run}/state.json")

@@ -78,6 +78,11 @@ class Record(Document):
     config: Json = None  # description.asked_config, for `inspect`
     host_config: Json = None  # what was asked for, for `inspect`
 
+    @property
+    def addressed(self) -> bool:
+        """Whether it gets an address in a network of ours: host, none and another's namespace are no networks."""
+        return self.network not in WORDS and ":" not in self.network
+
 
 class Records:
     """The containers below an engine's directories."""

@@ -12,7 +12,7 @@ had never been there.
 
 from __future__ import annotations
 
-from veloci.errors import Conflict, InvalidInput, NotFound
+from veloci.errors import Conflict, InvalidInput, NotFound, VelociError
 from veloci.kernel.netlink import Netlink
 from veloci.network import bridges, firewall, links
 from veloci.network.addresses import parse_subnet
@@ -244,6 +244,20 @@ class Networks:
                 close(held)
                 raise
         return held
+
+    def forget(self, name: str, container: str) -> None:
+        """Give back what a dead container has in a network, also what whoever was killed in `prepare` left of it."""
+        try:
+            network = self.get(name)
+        except VelociError:  # removed, or damaged
+            return
+        if not self._store.traces(network.name, container):
+            return
+        with self._store.lock(), _netlink() as net:
+            for address, holder in self._store.holders(network.name).items():
+                if holder == container:
+                    self._give_back(net, network, address, container)
+            self._store.sweep(network.name, container)
 
     def reclaim(self, alive: Callable[[str], bool]) -> list[str]:
         """Detach every lease whose container is not `alive`, remove bridges without leases. Returns the IDs."""

@@ -124,6 +124,10 @@ class Store:
         pairs = (entry.partition("@") for entry in found if not entry.startswith("."))
         return {address: container for address, at, container in pairs if at}
 
+    def traces(self, name: str, container: str) -> list[str]:
+        """The files that a container has in a network's directory: its leases, and what a crash left half-written."""
+        return [entry for entry in os.listdir(f"{self.root}/{name}") if entry.endswith(f"@{container}")]
+
     def lease(self, name: str, address: str, container: str) -> dict[str, Any] | None:
         """The lease, None if there is none or it was torn by a power cut."""
         try:
@@ -151,6 +155,11 @@ class Store:
         except FileNotFoundError:
             return False
         return True
+
+    def sweep(self, name: str, container: str) -> None:
+        """Remove what is left of a container that has no lease."""
+        for entry in self.traces(name, container):
+            os.unlink(f"{self.root}/{name}/{entry}")
 
     def _lease(self, name: str, address: str, container: str) -> str:
         return f"{self.root}/{name}/{address}@{container}"
