@@ -173,7 +173,9 @@ class Directories:
 
 def components(name: bytes) -> bytes:
     """A name from an archive as a path below the root: no slash at its ends, no `.`, and `..` stops at the root."""
-    if b"." not in name and b"//" not in name:
+    if name.startswith(b"./"):
+        name = name[2:]
+    if b"/." not in name and b"//" not in name and not name.startswith(b"."):
         return name.strip(b"/")
     parts: list[bytes] = []
     for part in name.split(b"/"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from struct import Struct
+from zlib import adler32
 
 from veloci.errors import InvalidInput
 from veloci.layer.number import decimal_ns, number, numbers
@@ -25,6 +26,24 @@ IDS = 2**32 - 2  # the largest uid and gid: the next one means "no change" to th
 HEADER = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 ZERO = bytes(BLOCK)
 KINDS = {b"\0": b"0", b"7": b"0"}  # the old regular file, the contiguous one
+
+
+class _Known(dict[bytes, int]):
+    """The numbers of fields in which few stand, by their bytes: a layer has a hundred thousand fields."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def __missing__(self, field: bytes) -> int:
+        if len(self) >= KNOWN:
+            self.clear()
+        value = self[field] = number(field, self._what)
+        return value
+
+
+KNOWN = 1024
+MODES, UIDS, GIDS, TIMES = _Known("mode"), _Known("uid"), _Known("gid"), _Known("mtime")
 
 
 class Entry:
@@ -76,9 +95,7 @@ class Reader:
     def __iter__(self) -> Iterator[Entry]:
         """Every entry; afterwards the stream is read to its end. Raises InvalidInput."""
         while True:
-            for _part in self.body():
-                pass
-            self._skip_padding()
+            self._pass(self._left + self._padding)
             entry = self._next()
             if entry is None:
                 break
@@ -115,10 +132,13 @@ class Reader:
         self._buffer, self._at = memoryview(chunk), 0
         self._passed += len(chunk)
 
-    def _skip_padding(self) -> None:
-        self._left, self._padding = self._padding, 0
-        for _part in self.body():
-            pass
+    def _pass(self, size: int) -> None:
+        """Go on behind the next `size` bytes, which are the rest of the entry."""
+        while size > (have := len(self._buffer) - self._at):
+            size -= have
+            self._more()
+        self._at += size
+        self._left = self._padding = 0
 
     def _take(self, size: int) -> bytes:
         """Exactly `size` bytes, or fewer at the end of the stream."""
@@ -173,9 +193,7 @@ class Reader:
                 if not 0 <= size <= RECORDS:
                     wrong(f"a header of {size} bytes")
                 data = self._exactly(size)
-                self._left = -size % BLOCK
-                for _part in self.body():
-                    pass
+                self._pass(-size % BLOCK)
                 if kind == b"x":
                     records, maps = pax(data)
                 elif kind == b"g":
@@ -295,9 +313,9 @@ def whole(entry: Entry) -> None:
 def check(block: bytes, field: bytes) -> None:
     """Compare the header's checksum, of unsigned or, as old tars summed it, of signed bytes. Raises InvalidInput."""
     want = number(field, "checksum")
-    rest = block[:148] + block[156:]
-    got = sum(rest) + 256  # the field itself counts as blanks
-    if got != want and sum(memoryview(rest).cast("b")) + 256 != want:
+    # Of 256 bytes Adler-32's lower half is their sum and 1 (RFC 1950, 8.2); the field itself counts as blanks.
+    got = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 - sum(field) + 256
+    if got != want and sum(memoryview(block[:148] + block[156:]).cast("b")) + 256 != want:
         wrong(f"a header's checksum is {got}, not {want}")
 
 
@@ -316,10 +334,10 @@ def plain(block: bytes, fields: tuple[bytes, ...]) -> Entry:
     if kind not in (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"S"):
         wrong(f"is of type {kind!r}, which no layer may hold", name)
     entry = Entry(name, kind)
-    entry.mode = number(mode, "mode") & 0o7777
-    entry.uid, entry.gid = number(uid, "uid"), number(gid, "gid")
+    entry.mode = MODES[mode] & 0o7777
+    entry.uid, entry.gid = UIDS[uid], GIDS[gid]
     entry.size = number(size, "size")
-    entry.mtime = number(mtime, "mtime") * 1_000_000_000
+    entry.mtime = TIMES[mtime] * 1_000_000_000
     entry.link = link.partition(b"\0")[0]
     if kind in (b"3", b"4"):
         entry.major, entry.minor = number(major, "device"), number(minor, "device")

@@ -178,7 +178,8 @@ class _Meta:
         size = _INODE.size + _attributes_size(node)
         inline = self._size(node)
         if node.is_file and node.size:
-            size += -size % 8 + 8 * len(self._chunks(node)[1])
+            sparse = self._places.get(id(node))
+            size += -size % 8 + 8 * (len(sparse[1]) if sparse else -(-node.size >> FARTHEST))
         elif 0 < inline < BLOCK:
             while (at + size) // BLOCK != (at + size + inline - 1) // BLOCK:
                 at += SLOT  # what stands in the inode must not cross into the next block
@@ -201,7 +202,9 @@ class _Meta:
 
     def _write(self, out: bytearray, node: Node, parent: Node) -> None:
         at = node.number * SLOT
-        attributes = b"".join(_attribute(key, value) for key, value in node.xattrs.items())
+        attributes = b""
+        if node.xattrs:
+            attributes = b"".join(_attribute(key, value) for key, value in node.xattrs.items())
         count = 1 + len(attributes) // 4 if attributes else 0
         layout, about, tail = PLAIN, 0, b""
         if node.is_file:
@@ -268,8 +271,9 @@ def _directory_size(names: list[bytes]) -> int:
 
 
 def _attributes_size(node: Node) -> int:
-    size = sum(len(_attribute(key, value)) for key, value in node.xattrs.items())
-    return size + 12 if size else 0
+    if not node.xattrs:
+        return 0
+    return 12 + sum(len(_attribute(key, value)) for key, value in node.xattrs.items())
 
 
 def _attribute(key: bytes, value: bytes) -> bytes:
