@@ -578,3 +578,25 @@ def test_each_side_has_its_certificates(roots, built, tmp_path):
             done = veloci("copy", *flags, *words, f"dir:{tmp_path}/no", cwd=tmp_path, check=False)
             assert done.returncode == 1
             assert "no trusted connection" in done.stderr
+
+
+def test_an_archive_that_names_no_address_holds_a_foreign_layer_or_says_where_it_is(roots, tmp_path):
+    """Docker's archive has each layer, as skopeo fills it; it was a traceback."""
+    built = Built(tmp_path / "layout")
+    built.document["layers"][0] |= {"mediaType": media.LAYER_FOREIGN_GZIP, "urls": ["http://127.0.0.1:9/layer"]}
+    built.manifest = json.dumps(built.document).encode()
+    built.write([(built.manifest, built.document["mediaType"], "v0")])
+    veloci("copy", "-q", f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/whole.tar:some/name:v0")
+    veloci("load", "-q", "-i", tmp_path / "whole.tar")
+    assert veloci("image", "files", "some/name:v0", "/a") == veloci("image", "files", f"oci:{built.path}:v0", "/a")
+    (built.path / "blobs/sha256" / digest(built.layers[0])[7:]).unlink()
+    for words in (
+        ("copy", f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/none.tar"),
+        ("explore", f"oci:{built.path}:v0"),
+    ):
+        error = veloci(*words, check=False).stderr.partition("veloci: ")[2]
+        assert error == (
+            f"{built.path}:v0: the layer {digest(built.layers[0])} is kept elsewhere\n"
+            "  try: it is said to be at http://127.0.0.1:9/layer; what an image names is not fetched\n"
+        )
+    assert not (tmp_path / "none.tar").exists()

@@ -161,7 +161,8 @@ class Store:
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
-            raise NotFound(f"blob {descriptor.digest} is not in {self.root}", hint="pull the image again") from None
+            hint = f"it is said to be at {descriptor.urls[0]}" if descriptor.urls else "pull the image again"
+            raise NotFound(f"blob {descriptor.digest} is not in {self.root}", hint=hint) from None
         except OSError as error:
             if error.errno == ELOOP:
                 raise Corrupt(descriptor.digest, want="a plain file", got="a symlink") from None

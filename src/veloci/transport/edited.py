@@ -6,12 +6,12 @@ import os
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 
-from veloci.errors import HostError, NotFound
+from veloci.errors import HostError
 from veloci.image.draft import Draft
 from veloci.layer.stream import Hashed, compressed
 from veloci.spec import media
 from veloci.spec.image import Descriptor, Manifest
-from veloci.transport.place import Place, given, kept
+from veloci.transport.place import Place, given, kept, reading
 from veloci.transport.select import select, small
 
 TYPE_CHECKING = False
@@ -109,10 +109,8 @@ def _checked(source: Source, layer: Descriptor, diff_id: Digest) -> Generator[It
     from veloci.layer.stream import Verified, decompressed
 
     media.check_layer(layer.media_type, layer.digest)
-    if layer.urls and layer.media_type not in (media.LAYER, media.LAYER_GZIP, media.LAYER_ZSTD):
-        raise NotFound(f"the layer {layer.digest} is kept elsewhere", where=source.name)
     with (
-        source.blob(layer) as chunks,
+        reading(source, layer) as chunks,
         Verified(chunks, layer.digest, layer.size) as packed,
         Verified(decompressed(packed), diff_id) as tar,
     ):

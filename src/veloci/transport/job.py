@@ -8,6 +8,7 @@ from veloci.image.convert import family, reindexed, rewritten
 from veloci.spec import digest as digests
 from veloci.spec import media
 from veloci.spec.image import Descriptor, ImageConfig, Index, Manifest
+from veloci.transport.place import reading
 from veloci.transport.select import CONFIG, DEPTH, small
 
 TYPE_CHECKING = False
@@ -108,7 +109,7 @@ class Job:
         """Copy one layer. Returns what it is at the destination."""
         key = layer.digest.partition(":")[2][:12]
         began, ended, needless = self.destination.words
-        if layer.urls and layer.media_type in FOREIGN:
+        if layer.urls and layer.media_type in FOREIGN and self.destination.exact:
             self.progress.done(key, "Skipped foreign layer")
             return layer
         kind = self._kind(layer)
@@ -231,7 +232,7 @@ class Job:
             if start > counted:
                 self.progress.advance(key, start - counted)
                 counted = start
-            with self.source.blob(layer, start) as source:
+            with reading(self.source, layer, start) as source:
                 yield chunks(source, start)
 
         return opened

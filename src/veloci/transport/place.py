@@ -6,7 +6,7 @@ A place is a context manager: what it opened is closed, what it began and did no
 from __future__ import annotations
 
 from veloci.blocks import contextmanager
-from veloci.errors import Corrupt, VelociError
+from veloci.errors import Corrupt, NotFound, VelociError
 
 CHUNK = 1 << 20  # bytes
 
@@ -185,6 +185,19 @@ class Place:
         """Nothing is known."""
         del diff_id, media_type
         return None
+
+
+@contextmanager
+def reading(source: Source, layer: Descriptor, start: int = 0) -> Generator[Iterable[bytes]]:
+    """A layer's chunks from byte `start` on. Raises NotFound: of a foreign one, with where it is said to be."""
+    try:
+        with source.blob(layer, start) as chunks:
+            yield chunks
+    except NotFound as error:
+        if not layer.urls:
+            raise
+        hint = f"it is said to be at {layer.urls[0]}; what an image names is not fetched"
+        raise NotFound(f"the layer {layer.digest} is kept elsewhere", where=source.name, hint=hint) from error
 
 
 def anew(source: Source, work: Callable[[], Done], destination: Destination | None = None) -> Done:
