@@ -229,6 +229,23 @@ def test_a_layers_step_has_an_author_or_is_left_out(built, tmp_path):
     assert len(now.config["history"]) == 3
 
 
+def test_a_tar_is_known_by_its_headers_sum_and_an_empty_file_is_a_file(built, tmp_path):
+    """GNU tar's and bsdtar's v7 and cpio's tar have no mark; they were appended as files of their own names."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/name").write_bytes(b"text")
+    (tmp_path / "none").touch()
+    run("tar", "--format=v7", "-C", tmp_path / "in", "-cf", tmp_path / "v7", "name")
+    veloci("image", "append", "-q", "--at", "/marker", f"oci:{built.path}:v0", tmp_path / "v7", tmp_path / "none")
+    names = [line.split()[-1] for line in veloci("image", "files", f"oci:{built.path}:v0").splitlines()]
+    assert {"/name", "/marker"} < set(names)
+    assert "/v7" not in names
+    block = bytearray((tmp_path / "v7").read_bytes())
+    block[0] ^= 1
+    (tmp_path / "v7").write_bytes(block)
+    veloci("image", "append", "-q", f"oci:{built.path}:v0", tmp_path / "v7")
+    assert veloci("image", "files", f"oci:{built.path}:v0", "/v7").split()[-1] == "/v7"
+
+
 def test_what_is_no_layer_is_not_appended(built, tmp_path):
     (tmp_path / "bad.tar").write_bytes(built.tars[0][:257] + b"ustar" + b"x" * 700)
     for name, message in [

@@ -8,7 +8,7 @@ from stat import S_ISDIR, S_ISREG
 from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.layer.diff import Status, Walk, chunked, whiteout
 from veloci.layer.stream import CHUNK, decompressed, detect
-from veloci.layer.tar import Reader
+from veloci.layer.tar import BLOCK, ZERO, Reader, check
 from veloci.layer.whiteout import OPAQUE
 from veloci.layer.write import END, header
 
@@ -56,7 +56,15 @@ def _inside(path: str) -> bytes:
 
 def _is_tar(head: bytes) -> bool:
     """Whether a file that begins so is a tar, or compressed, and so supposed to hold one."""
-    return bool(detect(head)) or head[257:262] == b"ustar" or not head.strip(b"\0")
+    if detect(head) or head[257:262] == b"ustar":
+        return True
+    if len(head) < BLOCK:
+        return False
+    try:  # before ustar there was no mark but the header's sum: V7's tar, and cpio's of that name
+        check(head, head[148:156])
+    except InvalidInput:
+        return head == ZERO
+    return True
 
 
 def _tar(file: int, path: str) -> Iterator[bytes]:
