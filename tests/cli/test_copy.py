@@ -600,3 +600,24 @@ def test_an_archive_that_names_no_address_holds_a_foreign_layer_or_says_where_it
             "  try: it is said to be at http://127.0.0.1:9/layer; what an image names is not fetched\n"
         )
     assert not (tmp_path / "none.tar").exists()
+
+
+def test_a_name_with_a_digest_gets_what_has_that_digest_or_nothing(registry, roots, tmp_path):
+    """At a registry the copy went elsewhere, and here another image had the name."""
+    built = Built(tmp_path / "layout")
+    entry = {"mediaType": media.MANIFEST, "digest": digest(built.manifest), "size": len(built.manifest)}
+    index = json.dumps({"schemaVersion": 2, "mediaType": media.INDEX, "manifests": [entry]}).encode()
+    built.write([(index, media.INDEX, "v0")])
+    whole, one, other = digest(index), digest(built.manifest), digest(b"other")
+    source, there, here = f"oci:{built.path}:v0", f"docker://{registry}/promised", f"{registry}/promised"
+    hint = "  try: leave the digest out, or copy what has it: of an index --all\n"
+    for words in ((source, f"{there}@{whole}"), (source, f"{there}:v1@{other}"), (source, f"{here}@{other}")):
+        error = veloci("copy", "-q", *words, check=False).stderr
+        name = words[1].removeprefix("docker://")
+        assert error == f"veloci: {name}: what is copied is {one}, not what the name says\n{hint}"
+    assert veloci("list-tags", "-q", there, check=False).stdout == veloci("images", "-q") == ""
+    veloci("copy", "-q", source, f"{there}@{one}")
+    veloci("copy", "-q", "--all", source, f"{there}@{whole}")
+    assert veloci("inspect", "--raw", f"{there}@{whole}") == index.decode()
+    veloci("copy", "-q", f"{there}@{whole}", f"{here}@{whole}")
+    assert veloci("digest", f"veloci:{here}@{whole}").strip() == one

@@ -51,6 +51,8 @@ def copy(
 
     def work(job: Job) -> Descriptor:
         descriptor, raw = _begun(source, destination, job.parallel)
+        # Here the digest of an index stands for the image that is taken of it, as with pull.
+        known = () if destination.far else (descriptor.digest,)
         signatures = Signatures(source, destination, lost=unsigned)
         if not media.is_index(descriptor.media_type) or not (all or only_index):
             chosen, chosen_raw = select(source, descriptor, raw, platform)
@@ -61,6 +63,11 @@ def copy(
             descriptor, raw = job.index(descriptor, raw, DEPTH)
         else:
             signatures.take()
+        if destination.digest not in (None, descriptor.digest, *known):
+            hint = "leave the digest out, or copy what has it: of an index --all"
+            raise InvalidInput(
+                f"what is copied is {descriptor.digest}, not what the name says", where=destination.name, hint=hint
+            )
         destination.finish(descriptor, raw)
         signatures.give()
         return descriptor

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         serial: bool  # takes one blob at a time
         exact: bool  # whether a manifest stays as it is
         far: bool  # whether it takes a while to answer
+        digest: Digest | None  # of what its name says that it is to be
         signable: bool  # whether it can hold simple signatures
         words: tuple[str, str, str]  # that work on a layer began, that it ended, that it was needless
 
@@ -140,6 +141,7 @@ class Place:
     exact = True
     far = False
     signable = False
+    digest: Digest | None = None
     words = ("Copying", "Copied", "Already exists")
     name = ""
 

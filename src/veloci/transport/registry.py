@@ -30,7 +30,7 @@ class RegistryPlace(Place):
         """more: further tags that what is written gets."""
         self._more = more
         self.reference = reference.with_default_tag()
-        self.name = self.reference.familiar()
+        self.name, self.digest = self.reference.familiar(), self.reference.digest
         self.repository = Repository(self.reference, session=session)
         self._root: tuple[Descriptor, bytes] | None = None
         self._manifests: dict[Digest, tuple[Descriptor, bytes]] = {}

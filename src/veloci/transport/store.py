@@ -42,6 +42,7 @@ class StorePlace(Place):
         self.store, self.names = store, names
         self.reference = reference.with_default_tag() if reference else None
         self.name = self.reference.familiar() if self.reference else "the local store"
+        self.digest = self.reference.digest if self.reference else None
         self.descriptor = descriptor
         self._more = [each.with_default_tag() for each in more]
         self._memory = Memory(store.root)
