@@ -18,16 +18,23 @@ pytestmark = pytest.mark.needs("root")
 BROWSER = """
 const fs = require("fs"), vm = require("vm"), html = fs.readFileSync(process.argv[2], "utf8");
 const element = text => ({ textContent: text || "", style: {}, children: [], clientWidth: 1000, clientHeight: 600,
-  replaceChildren() { this.children = []; }, append(...more) { this.children.push(...more); }, setAttribute() {} });
+  replaceChildren() { this.children = []; }, append(...more) { this.children.push(...more); },
+  dataset: {}, setAttribute(name, value) { this[name] = value; } });
+const row = number => Object.assign(element(), { dataset: { row: number } }), rows = [row("1"), row("2")];
 const parts = { map: element(), trail: element(), what: element(),
   data: element(html.match(/<script type="application\\/json" id="data">(.*?)<\\/script>/s)[1]) };
 vm.runInNewContext(html.match(/<script>\\n(.*?)<\\/script>/s)[1], { addEventListener() {},
-  document: { getElementById: id => parts[id], querySelectorAll: () => [], createElement: () => element() } });
+  document: { getElementById: id => parts[id], querySelectorAll: what => what === "[data-row]" ? rows : [], createElement: () => element() } });
 const seen = () => parts.map.children.map(b => ({ title: b.title, kind: b.className,
+  colour: b.style.background, words: b.children.map(each => each.textContent),
   box: ["left", "top", "width", "height"].map(k => parseFloat(b.style[k])) }));
 const before = seen();
 parts.map.children.find(b => b.title.startsWith(process.argv[3])).onclick();
-console.log(JSON.stringify({ before, after: seen(), trail: parts.trail.children.map(b => b.textContent) }));
+const after = seen(), pressed = [];
+rows[0].onclick();
+const first = seen();
+for (const each of [rows[1], rows[1]]) { each.onclick(); pressed.push(rows.map(b => b["aria-pressed"])); }
+console.log(JSON.stringify({ before, after, first, all: seen(), pressed, trail: parts.trail.children.map(b => b.textContent) }));
 """
 
 
@@ -163,6 +170,32 @@ def test_the_map_shows_every_byte_in_its_place(image, tmp_path):
     assert sum(areas[path] for path in ("/usr/lib", "/usr/bin")) == pytest.approx(600_000)
     assert all(x >= 0 and y >= 0 and x + w <= 1000.001 and y + h <= 600.001 for x, y, w, h in after.values())
     assert seen["trail"] == ["/", "usr/"]
+    named = {each["title"].partition(":")[0]: each for each in seen["after"]}
+    assert named["/usr/lib"]["words"] == ["lib", "700 kB"]
+    assert named["/usr/lib/y"]["words"] == ["y", "700 kB"]
+    of = {each["title"].partition(":")[0]: each["colour"] for each in seen["first"]}  # layer 1 alone
+    assert of["/usr/bin/x"] == named["/usr/bin/x"]["colour"] != of["/usr/lib/y"] == "hsl(0 0% 78%)"
+    assert of["/usr/bin"] == named["/usr/bin"]["colour"] != of["/usr/lib"] == "hsl(0 0% 78%)"
+    assert seen["pressed"] == [[False, True], [False, False]]
+    assert seen["all"] == seen["after"]
+
+
+def test_the_page_names_what_a_layer_changes_removes_and_adds_and_how_much_of_it_is_hidden(
+    image, tmp_path, monkeypatch
+):
+    veloci("explore", "--html", tmp_path / "page.html", image)
+    page = (tmp_path / "page.html").read_text()
+    first, second = re.findall(r"<tr><td><button.*?</tr>", page)
+    assert "<summary>1 changed</summary><ul><li>/usr/lib/y 700kB</li></ul>" in second
+    assert "<summary>1 removed</summary><ul><li>/tmp/gone</li></ul>" in second
+    assert re.findall(r"<summary>(.*?)<", first) == ["4 added"]
+    assert "<li>/etc/&lt;!--&lt;script&gt;&amp;amp; 30kB</li>" in first
+    assert "80kB to be seen, 890kB hidden by layers above" in first
+    assert "700kB to be seen, 0B hidden by layers above" in second
+    assert re.findall(r"width:([\d.]+)%", first) == ["8.2", "91.8"]
+    monkeypatch.setattr(explore_page, "NAMED", 1)
+    veloci("explore", "--html", tmp_path / "page.html", image)
+    assert "<li>/usr/lib/y 800kB</li><li>… and 3 more</li>" in (tmp_path / "page.html").read_text()
 
 
 def test_small_files_are_one_where_there_are_too_many(roots, tmp_path, monkeypatch):

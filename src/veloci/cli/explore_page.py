@@ -15,9 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from veloci.layer.merge import Tree
+    from veloci.layer.merge import Layer, Tree
 
 MOST = 40_000  # entries in the page; smaller files of a directory are then one
+NAMED = 200  # files of a layer, of each kind, that are named
 PAGE = "explore.html"  # beside this file
 
 
@@ -34,7 +35,7 @@ def page(found: dict[str, Any], whole: Tree) -> str:
     parts = {
         "image": _html(found["image"]),
         "heading": heading,
-        "layers": _layers(found),
+        "layers": _layers(found, whole),
         "waste": _waste(found),
         "data": data,
     }
@@ -79,19 +80,53 @@ def _least(whole: Tree) -> int:
     return sizes[MOST] if len(sizes) > MOST else 0
 
 
-def _layers(found: dict[str, Any]) -> str:
+def _layers(found: dict[str, Any], whole: Tree) -> str:
+    largest = max((layer["size"] for layer in found["layers"]), default=0) or 1
+    seen = [0] * len(whole.layers)  # bytes of each layer that no layer above hides
+    for file in whole.files.values():
+        seen[file.layer] += file.size
+    return "".join(
+        _layer(layer, content, seen[number], largest)
+        for number, (layer, content) in enumerate(zip(found["layers"], whole.layers, strict=True))
+    )
+
+
+def _layer(layer: dict[str, Any], content: Layer, seen: int, largest: int) -> str:
     from veloci.cli.output import size
 
-    largest = max((layer["size"] for layer in found["layers"]), default=0) or 1
-    return "".join(
-        f'<tr><td><span class="swatch" data-layer="{layer["number"]}"></span>{layer["number"]}</td>'
-        f'<td class="n">{size(layer["size"])}</td>'
-        f'<td><div class="bar"><i data-layer="{layer["number"]}" style="width:{100 * layer["size"] / largest:.1f}%">'
-        f'</i></div></td><td class="n">+{layer["added"]} ~{layer["changed"]} −{layer["removed"]}</td>'
-        f'<td class="n">{size(layer["wasted"]) if layer["wasted"] else ""}</td>'
-        f'<td class="c">{_html(layer["command"])}</td></tr>'
-        for layer in found["layers"]
+    number, hidden = layer["number"], layer["size"] - seen
+    parts = "".join(
+        f'<i data-layer="{number}" style="width:{100 * part / largest:.1f}%"></i>' for part in (seen, hidden)
     )
+    return (
+        f'<tr><td><button class="layer" data-row="{number}" aria-pressed="false">'
+        f'<span class="swatch" data-layer="{number}"></span>{number}</button></td>'
+        f'<td class="n">{size(layer["size"])}</td>'
+        f'<td><div class="bar" title="{size(seen)} to be seen, {size(hidden)} hidden by layers above">{parts}'
+        f'</div></td><td class="n">+{layer["added"]} ~{layer["changed"]} −{layer["removed"]}</td>'
+        f'<td class="n">{size(layer["wasted"]) if layer["wasted"] else ""}</td>'
+        f'<td class="c">{_html(layer["command"])}{_changes(content)}</td></tr>'
+    )
+
+
+def _changes(content: Layer) -> str:
+    """The files that a layer changes and removes, and the largest that it adds, to be unfolded."""
+    from veloci.cli.image_read import shown
+    from veloci.cli.output import size
+
+    kinds = (("changed", content.changed), ("removed", content.removed), ("added", content.added))
+    lists = ""
+    for kind, paths in kinds:
+        sizes = {path: content.files[path].size if path in content.files else 0 for path in paths}
+        ordered = sorted(paths, key=lambda path: (-sizes[path], path))
+        lines = [
+            f"<li>{_html(shown(path))}{' ' + size(sizes[path]) if sizes[path] else ''}</li>" for path in ordered[:NAMED]
+        ]
+        if len(paths) > NAMED:
+            lines.append(f"<li>… and {len(paths) - NAMED} more</li>")
+        if lines:
+            lists += f"<details><summary>{len(paths)} {kind}</summary><ul>{''.join(lines)}</ul></details>"
+    return lists
 
 
 def _waste(found: dict[str, Any]) -> str:
