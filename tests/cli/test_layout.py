@@ -1,8 +1,12 @@
 """`veloci layout …`, and the parts of an image as they are; beside umoci."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
+from fcntl import LOCK_EX, LOCK_NB, flock
 from types import SimpleNamespace
 
 import pytest
@@ -85,14 +89,64 @@ def test_a_damaged_document_stops_a_collection(built):
     assert (done.returncode, blobs(built)) == (1, before)
 
 
-def test_a_collection_waits_for_a_copy(built, tmp_path):
-    """A copy holds the blobs until its name is written."""
+def _copy_into(built, tmp_path):
     from veloci.content.names import Names
     from veloci.content.store import Store
     from veloci.transport.names import Places
 
     store = str(tmp_path / "content")
-    target = Places(SimpleNamespace(store=Store(store), names=Names(store))).destination(f"oci:{built.path}:v9")
+    return Places(SimpleNamespace(store=Store(store), names=Names(store))).destination(f"oci:{built.path}:v9")
+
+
+def _is_held(path):
+    """Whether a collection would wait."""
+    directory = os.open(path / "blobs", os.O_RDONLY)
+    try:
+        flock(directory, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(directory)
+    return False
+
+
+def test_what_a_copy_finds_there_is_held_as_well(built, tmp_path):
+    target = _copy_into(built, tmp_path)
+    assert not target.has(_described(b"another")[0])
+    assert not _is_held(built.path)
+    assert target.has(_described(built.config)[0])
+    assert _is_held(built.path)
+    target.__exit__()
+    assert not _is_held(built.path)
+
+
+def test_blobs_that_come_at_once_hold_a_layout_once(built, tmp_path, monkeypatch):
+    """A second hold would stay when the copy ends, and every collection of this process would wait for ever."""
+    made, many = os.makedirs, threading.Barrier(8)
+
+    def slowly(path, mode=0o777, exist_ok=False):
+        time.sleep(0.05)
+        made(path, mode, exist_ok)
+
+    def asks():
+        many.wait(10)
+        target.has(_described(built.config)[0])
+
+    monkeypatch.setattr(os, "makedirs", slowly)
+    target = _copy_into(built, tmp_path)
+    threads = [threading.Thread(target=asks) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _is_held(built.path)
+    target.__exit__()
+    assert not _is_held(built.path)
+
+
+def test_a_collection_waits_for_a_copy(built, tmp_path):
+    """A copy holds the blobs until its name is written."""
+    target = _copy_into(built, tmp_path)
     target.put_manifest(*_described(b'{"not":"named yet"}'))
     collector = subprocess.Popen(
         [sys.executable, "-m", "veloci", "layout", "gc", str(built.path)], stdout=subprocess.PIPE
