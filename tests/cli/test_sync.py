@@ -128,6 +128,15 @@ def test_what_is_called_wrongly_is_told(roots, tmp_path):
         assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
+@pytest.mark.parametrize("here", [".", "../stick", "./"])
+def test_an_image_of_a_relative_path_goes_below_the_directory(filled, tmp_path, monkeypatch, here):
+    """Under its directory's name: `dir:OUT/.` would be OUT itself, and what is there would go."""
+    veloci("copy", "-q", f"oci:{filled.path}:v0", f"dir:{tmp_path}/stick")
+    monkeypatch.chdir(tmp_path / "stick")
+    veloci("sync", f"dir:{here}", f"dir:{tmp_path}/out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["stick"]
+
+
 def test_a_repository_goes_to_a_directory_and_from_there_to_another_registry(filled, registry, other, tmp_path):
     lines = veloci("sync", f"docker://{registry}/team/app", f"dir:{tmp_path}/stick").splitlines()
     assert lines[-1] == "3 copied"

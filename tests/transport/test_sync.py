@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from veloci.errors import InvalidInput, VelociError
 from veloci.transport import semver
-from veloci.transport.sync import read
+from veloci.transport.sync import LARGEST, read
 
 TAGS = ["1.0", "1.10", "2.0.1", "latest", "v3"]
 DIGEST = "sha256:" + "a" * 64
@@ -66,6 +66,18 @@ def test_a_list_says_what_to_take(file):
         ("a.b: {images: {x: one}}", ": a.b: images: x", "expected an array of tags and digests"),
         ("a.b: {images: {x: [{}]}}", ": a.b: images: x", "expected a tag or a digest"),
         ("a.b: {images: {x: [a b]}}", ": a.b: images: x", "invalid reference"),
+        ("a.b: {images: {x: [../../y]}}", ": a.b: images: x", "invalid reference"),
+        ("a.b: {images: {x: ['1@a.c/y']}}", ": a.b: images: x", "invalid reference"),
+        ("a.b: {images: {../x: []}}", ": a.b: images: ../x", "invalid reference"),
+        ("a.b: {images: {/x: []}}", ": a.b: images: /x", "invalid reference"),
+        ("..: {images: {x: []}}", ": ..: images: x", "invalid reference"),
+        ("https://a.b: {images: {x: []}}", ": https://a.b: images: x", "invalid reference"),
+        ("me@a.b: {images: {x: []}}", ": me@a.b: images: x", "invalid reference"),
+        (
+            "host: {images: {x: []}, credentials: {username: me, password: p}}",
+            ": host: images: x",
+            "'host' is no registry's host",
+        ),
         ("a.b: {images: {X: []}}", ": a.b: images: X", "invalid reference"),
         ("a.b: {images: {'x:1': []}}", ": a.b: images: x:1", "a name stands without tag and digest"),
         ("a.b: {images-by-tag-regex: {x: '['}}", ": a.b: images-by-tag-regex: x", "'[' is no regular expression"),
@@ -80,6 +92,12 @@ def test_what_is_wrong_is_told_with_its_place(file, text, where, message):
     with pytest.raises(InvalidInput) as failure:
         read(path)
     assert str(failure.value).startswith(f"{path}{where}: {message}")
+
+
+def test_a_list_of_any_size_takes_no_memory(file):
+    path = file("#" * (LARGEST + 1))
+    with pytest.raises(InvalidInput, match=f"has more than {LARGEST} bytes"):
+        read(path)
 
 
 @given(st.text())

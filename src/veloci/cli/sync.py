@@ -124,14 +124,14 @@ def _tags(session: Session, repository: Reference) -> Iterator[str]:
 
 def _directories(source: str) -> Iterator[tuple[str, Source]]:
     """The images in a directory: their paths in it and where they are."""
-    from os.path import basename
+    from os.path import abspath, basename
 
     from veloci.transport.directory import Directory
     from veloci.transport.sync import directories
 
     top = source.removeprefix("dir:").rstrip("/")
     for path in directories(top):
-        yield path or basename(top), Directory(f"{top}/{path}" if path else top)
+        yield path or basename(abspath(top)), Directory(f"{top}/{path}" if path else top)
 
 
 class _Sync:

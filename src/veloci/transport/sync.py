@@ -20,7 +20,7 @@ import re
 
 from veloci.errors import HostError, InvalidInput, NotFound
 from veloci.spec import digest as digests
-from veloci.spec.reference import Reference
+from veloci.spec.reference import DEFAULT_REGISTRY, Reference
 from veloci.transport import semver
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KEYS = ("images", "images-by-tag-regex", "images-by-semver", "credentials", "tls-verify", "cert-dir")
 LARGEST = 4 << 20  # bytes of a file
 _TRUTHS = {"true": True, "false": False}
+_HUB = (DEFAULT_REGISTRY, f"index.{DEFAULT_REGISTRY}", f"registry-1.{DEFAULT_REGISTRY}")
 
 
 class Wanted:
@@ -160,8 +161,11 @@ def _repository(
     origin: Origin, name: str, wanted: Any, filter_of: Callable[[str], Callable[[str], bool]] | None, where: str
 ) -> Wanted:
     """What to take of a repository. Raises InvalidInput."""
+    host = origin.registry.partition("/")[0]
     try:
         repository = Reference.parse(f"{origin.registry}/{name}")
+        if repository.registry == DEFAULT_REGISTRY and host not in _HUB:  # who would get the credentials of `host`
+            raise InvalidInput(f"{host!r} is no registry's host", hint="HOST[:PORT]")
         if repository.tag or repository.digest:
             raise InvalidInput("a name stands without tag and digest")
         if filter_of is not None:
