@@ -11,7 +11,7 @@ import pytest
 from peers import Scripted
 from wire import BLOB, DATA, certified, repository, serves, tokens, v2, whole
 
-from veloci.errors import Denied, InvalidInput
+from veloci.errors import Denied, InvalidInput, Unavailable
 from veloci.registry import auth
 from veloci.registry.credentials import Credentials
 
@@ -193,7 +193,9 @@ def test_a_password_is_not_sent_in_the_open_to_another_host(realm):
         assert asked(server) == []
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "localhost", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "169.254.169.254", "localhost", "[::ffff:127.0.0.1]", "127.1", "localhost."]
+)
 def test_a_registry_out_there_names_no_inner_address_also_behind_a_proxy(host):
     """By a proxy we connect to no address, so what stands in the realm is all that can be looked at."""
     asks = []
@@ -243,6 +245,7 @@ def test_a_registry_that_never_has_enough_is_denied():
         b"{",
         b'{"token":"a","refresh_token":7}',
         b'{"token":"a","expires_in":"soon"}',
+        b'{"token":"a","expires_in":1%s}' % (b"0" * 400),
     ],
 )
 def test_a_garbage_token_is_refused(body):
@@ -253,6 +256,27 @@ def test_a_garbage_token_is_refused(body):
 
     with Scripted(script) as server, pytest.raises(InvalidInput):
         whole(repository(server.address))
+
+
+def test_an_endless_token_is_not_read_to_its_end():
+    """It comes after 16 MiB; whoever reads so far has it."""
+    late = b" " * (16 << 20) + b'{"token":"tok"}'
+
+    def script(request):
+        return request.reply(200, late) if request.path.startswith("/token") else tokens(request)
+
+    with Scripted(script) as server, pytest.raises(InvalidInput, match="the answer is longer than 4194304 bytes"):
+        whole(repository(server.address))
+
+
+def test_a_token_server_that_is_busy_is_asked_again_but_not_for_ever():
+    def script(request):
+        return request.reply(503) if request.path.startswith("/token") else tokens(request)
+
+    with Scripted(script) as server:
+        with pytest.raises(Unavailable, match="answered 503"):
+            whole(repository(server.address))
+        assert len(asked(server)) == 5
 
 
 def test_the_token_servers_redirect_is_not_followed():

@@ -175,18 +175,28 @@ def test_a_range_that_was_not_asked_for_is_refused(place):
 
 
 def endless(request):
+    """So much that nobody should read on: 64 MiB."""
     request.send_response(200)
     request.send_header("Content-Type", media.MANIFEST)
     request.send_header("Transfer-Encoding", "chunked")
     request.end_headers()
-    while True:
+    for _ in range(1 << 10):
         request.wfile.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
+    request.wfile.write(b"0\r\n\r\n")
 
 
 def test_an_endless_manifest_is_not_read_to_its_end():
     with Scripted(v2(endless)) as bad, pytest.raises(InvalidInput) as failure:
         repository(bad.address).manifest()
     assert str(failure.value) == f"{bad.address}/app:v0: the answer is longer than 4194304 bytes"
+
+
+def test_an_endless_error_is_not_read_to_its_end():
+    """Its words come after 16 MiB; whoever reads so far says them."""
+    late = b" " * (16 << 20) + b'{"errors":[{"code":"DENIED","message":"after all"}]}'
+    with Scripted(v2(lambda request: request.reply(403, late))) as bad, pytest.raises(Denied) as failure:
+        repository(bad.address).manifest()
+    assert str(failure.value) == f"{bad.address}/app:v0: {bad.address} denied it: forbidden"
 
 
 def test_an_endless_blob_is_not_read_past_its_size():
@@ -274,7 +284,9 @@ def test_a_registry_that_is_down_is_one_clear_error():
 def test_redirects_are_followed_but_not_for_ever():
     @v2
     def around(request):
-        request.reply(307, Location=request.path)
+        if len(bad.seen) > 30:  # whoever is still there gets it
+            return request.reply(200, DATA)
+        return request.reply(307, Location=request.path)
 
     with Scripted(around) as bad, pytest.raises(InvalidInput, match="redirects more than 8 times"):
         whole(repository(bad.address))
@@ -318,10 +330,47 @@ def test_a_redirect_to_no_web_address_is_refused(target):
 def test_a_list_that_never_ends_is_refused():
     @v2
     def loops(request):
-        request.reply(200, b'{"tags":["a"]}', Link='</v2/app/tags/list?n=1000>; rel="next"')
+        more = {"Link": '</v2/app/tags/list?n=1000>; rel="next"'} if len(bad.seen) < 30 else {}
+        request.reply(200, b'{"tags":["a"]}', **more)
 
     with Scripted(loops) as bad, pytest.raises(InvalidInput, match="the registry's list does not end"):
         list(repository(bad.address).tags())
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "message", "asked"),
+    [("PAGES", 20, "does not end", 20), ("LIST", 1000, "is longer than 1000 bytes", 4)],
+)
+def test_a_list_whose_every_page_is_another_is_refused(monkeypatch, bound, value, message, asked):
+    from veloci.registry import listing
+
+    monkeypatch.setattr(listing, bound, value)
+
+    @v2
+    def goes_on(request):
+        number = len(bad.seen)
+        more = {"Link": f'</v2/app/tags/list?last={number}>; rel="next"'} if number < 40 else {}
+        request.reply(200, b'{"tags":["%d"]}%s' % (number, b" " * 300), **more)
+
+    with Scripted(goes_on) as bad, pytest.raises(InvalidInput, match=f"the registry's list {message}"):
+        list(repository(bad.address).tags())
+    assert len([path for _, path, _ in bad.seen if "/tags/list" in path]) == asked
+
+
+def test_a_download_that_gives_a_byte_a_try_is_given_up():
+    @v2
+    def stingy(request):
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        request.send_response(206)
+        request.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        request.send_header("Content-Length", str(len(DATA) - start))
+        request.end_headers()
+        request.wfile.write(DATA[start : start + 1] if len(bad.seen) < 40 else DATA[start:])
+        request.cut()
+
+    with Scripted(stingy) as bad, pytest.raises(Unavailable, match="the connection was cut"):
+        whole(repository(bad.address))
+    assert len([path for _, path, _ in bad.seen if "/blobs/" in path]) == 5
 
 
 def test_a_list_goes_on_at_its_registry_alone():

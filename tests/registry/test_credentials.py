@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from veloci.errors import Denied, InvalidInput
-from veloci.registry import credentials
+from veloci.registry import credentials, helpers
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +98,25 @@ def test_a_helper_that_fails_is_an_error(home, monkeypatch, script):
     helper(home, monkeypatch, script)
     with pytest.raises(Denied, match="docker-credential-test"):
         credentials.find("reg:1")
+
+
+def test_a_helper_that_is_silent_is_not_waited_for(home, monkeypatch):
+    monkeypatch.setattr(helpers, "PATIENCE", 0.2)
+    helper(home, monkeypatch, "exec sleep 5")
+    with pytest.raises(Denied, match="docker-credential-test: the credential helper took more than a minute"):
+        credentials.find("reg:1")
+
+
+@pytest.mark.parametrize("name", ["test/../evil", "a\0b"])
+def test_a_helper_is_a_name_and_no_path(home, monkeypatch, name):
+    (home / "docker-credential-test").mkdir()
+    (home / "evil").write_text('#!/bin/sh\necho \'{"Username":"a","Secret":"b"}\'\n')
+    (home / "evil").chmod(0o755)
+    monkeypatch.chdir(home)
+    write(home / ".docker/config.json", {"credsStore": name})
+    with pytest.raises(InvalidInput) as failure:
+        credentials.find("reg:1")
+    assert str(failure.value) == f"{name!r} is no credential helper's name"
 
 
 def test_a_helper_that_is_missing_is_an_error(home):

@@ -1,5 +1,6 @@
 """A registry that misbehaves: one clear line, and a store that holds nothing it did not hold before, but what is right."""
 
+import itertools
 import json
 import re
 import time
@@ -40,8 +41,8 @@ def chunked(request, parts):
 
 
 def for_ever(part):
-    while True:
-        yield part
+    """So often that nobody should read on."""
+    return itertools.repeat(part, 512)
 
 
 def cut(request, data):

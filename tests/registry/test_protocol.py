@@ -3,6 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,14 @@ from veloci.spec.reference import Reference
 )
 def test_the_next_page_is_where_link_says(header, target):
     assert protocol.next_page(header) == target
+
+
+def test_a_long_header_is_read_in_a_moment():
+    """Its pattern went over the spaces again from each of them: for half a minute."""
+    began = process_time()
+    assert protocol.next_page("x" + " " * 200_000 + '</next>; rel="next"') == "/next"
+    assert protocol.next_page("x" + " " * 200_000 + "x") is None
+    assert process_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,22 @@ def test_a_registry_that_forgot_an_upload_gets_it_anew():
     assert taken.got == DATA
 
 
+def test_a_registry_that_loses_an_upload_again_and_again_gets_it_no_more():
+    """It has two bytes, then none, then two: nothing was won."""
+
+    def loses(request):
+        count = methods(server).count("GET")
+        if request.command == "PATCH" and count < 20:
+            return request.reply(503)
+        if request.command == "GET":
+            return request.reply(204, Location=PLACE, Range="0-1") if count % 2 else request.reply(404)
+        return request.reply(202 if request.command in ("POST", "PATCH") else 201, Location=PLACE)
+
+    with Scripted(v2(loses)) as server, pytest.raises(Unavailable, match="answered 503"):
+        repository(server.address).upload(BLOB, opened())
+    assert methods(server).count("PATCH") == 5
+
+
 @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"x"])
 def test_a_blob_that_is_not_as_long_as_promised_is_not_ended(data, registry):
     there = repository(registry, "liar")

@@ -181,7 +181,7 @@ def _granted(body: bytes, where: str) -> tuple[str, float, str]:
         answer: dict[str, Any] = loads(body)
         token = answer.get("token") or answer.get("access_token")
         lasts = float(answer.get("expires_in") or SHORTEST)
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise InvalidInput(f"the token's answer is not JSON: {error}", where=where) from None
     identity = answer.get("refresh_token") or ""
     for text in (token, identity):

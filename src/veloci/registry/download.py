@@ -10,6 +10,7 @@ from veloci.registry import protocol
 from veloci.registry.answers import passing, unreachable
 from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
+from veloci.registry.wire import SLOW_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ CHUNK = 1 << 20  # bytes that are read at once
 def download(access: Access, descriptor: Descriptor, at: int) -> Generator[bytes]:
     """The blob's bytes from `at` on. Raises NotFound, Denied, Unavailable, Corrupt."""
     failures = 0
+    enough = at + SLOW_BYTES  # whoever gives a byte a try gives nothing
     while at < descriptor.size:
         try:
             for chunk in _part(access, descriptor, at):
                 yield chunk
                 at += len(chunk)
-                failures = 0
+                if at >= enough:
+                    failures, enough = 0, at + SLOW_BYTES
             return
         except Failure as error:
             failures += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from veloci.errors import Denied, InvalidInput
 from veloci.spec.document import dumps, loads
 
+PATIENCE = 60.0  # seconds for a helper to answer
 _MISSING = "credentials not found"  # how every helper begins to say that it has none
 
 
@@ -41,10 +42,10 @@ def _run(helper: str, verb: str, data: bytes) -> bytes | None:
     import subprocess
 
     program = f"docker-credential-{helper}"
-    if "/" in helper:
+    if "/" in helper or "\0" in helper:
         raise InvalidInput(f"{helper!r} is no credential helper's name")
     try:
-        done = subprocess.run([program, verb], input=data, capture_output=True, check=False, timeout=60)
+        done = subprocess.run([program, verb], input=data, capture_output=True, check=False, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = "took more than a minute" if isinstance(error, subprocess.TimeoutExpired) else "cannot be run"
         hint = "install it, or remove credsStore from the configuration"

@@ -5,22 +5,40 @@ https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
 
 from __future__ import annotations
 
-from _socket import SOCK_STREAM, getaddrinfo
+from _socket import SOCK_STREAM, getaddrinfo, inet_aton
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
 _NAT64 = "64:ff9b::/96"
+_LOCAL = ("::/96", "64:ff9b:1::/48", "fec0::/10")  # RFC 4291, 8215, 3879: of IPv4, NAT64 and a site, for local use
 
 
 def is_inner(host: str) -> bool:
-    """Whether a host's name or address, as it is written, is this machine's, a private network's or link-local."""
+    """Whether a host's name or address, as it is written, is this machine's, a private network's or link-local.
+
+    As any resolver would read it: a proxy resolves for us.
+    """
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return False  # nobody can ask for it
+    host = host.lower().removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     if (address := _address(host)) is None:
         return False
-    return any(not plain.is_global or plain.is_multicast for plain in _within(address))
+    return any(_is_local(plain) for plain in _within(address))
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    from ipaddress import ip_network
+
+    if not address.is_global or address.is_multicast:
+        return True
+    return address.version == 6 and any(address in ip_network(network) for network in _LOCAL)
 
 
 def _within(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -61,12 +79,16 @@ def is_loopback(host: str) -> bool:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host is written as; None for a name. Most names show that they are none."""
+    """The address that a host is written as, 127.1 too; None for a name. Most names show that they are none."""
     if not (host[:1].isdigit() or ":" in host):
         return None
-    from ipaddress import ip_address
+    from ipaddress import IPv4Address, ip_address
 
     try:
         return ip_address(host)
     except ValueError:
+        pass
+    try:
+        return IPv4Address(inet_aton(host))
+    except (OSError, ValueError):
         return None

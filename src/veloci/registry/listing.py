@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from veloci.registry.wire import Response
 
 PAGES = 1000  # of a list, at most; and entries in a page that we ask for
+LIST = 16 * protocol.DOCUMENT  # bytes of all its pages, at most: who reads it keeps it
 
 
 def pages(access: Access, url: str, *, scope: str = "") -> Iterator[tuple[Response, bytes]]:
-    """Every page of the list at `url`. Raises InvalidInput for a list that never ends, Denied for one elsewhere."""
+    """Every page of the list at `url`. Raises InvalidInput for one without end, Denied for one elsewhere."""
     seen: set[str] = set()
+    size = 0
     while url not in seen and len(seen) < PAGES:
         seen.add(url)
         response, raw = access.document(url, scope=scope)
+        size += len(raw)
+        if size > LIST:
+            raise InvalidInput(f"the registry's list is longer than {LIST} bytes", where=access.where)
         yield response, raw
         link = protocol.next_page(response.headers.get("Link"))
         if not link:

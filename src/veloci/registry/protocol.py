@@ -17,7 +17,7 @@ TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"  # what is verified, so what is stored
 
 _RANGE = r"(?:bytes[ =])?(\d{1,18})-(\d{1,18})?(?:/(\d{1,18}|\*))?"
-_LINK = r"\s*<([^<>]*)>\s*((?:;[^,<>]*)?)"
+_LINK = r"<([^<>]*)>\s*((?:;[^,<>]*)?)"
 
 
 def byte_range(text: str) -> tuple[int, int | None, int | None] | None:

@@ -13,6 +13,7 @@ from veloci.registry import protocol, urls
 from veloci.registry.answers import check_target, joined, passing, refused, unreachable
 from veloci.registry.failures import Failure
 from veloci.registry.session import TRIES
+from veloci.registry.wire import SLOW_BYTES
 from veloci.spec.image import Descriptor
 
 TYPE_CHECKING = False
@@ -200,6 +201,7 @@ class _Upload:
     def send(self, opened: Opened) -> None:
         """Send the blob from where it is to its end, however often the connection is cut."""
         descriptor, failures = self._descriptor, 0
+        enough = self.at + SLOW_BYTES  # a registry that loses the upload again and again gets nowhere
         assert descriptor
         while self.at < descriptor.size:
             before = self.at
@@ -219,7 +221,8 @@ class _Upload:
                 if failures > 1 and not self._part:  # somebody on the way may not let so much pass at once
                     self._part = max(PART, self._least)
                 self.ask()
-            failures = 0 if self.at > before else failures
+            if self.at >= enough:
+                failures, enough = 0, self.at + SLOW_BYTES
 
     def pause(self, error: Failure | _Refused, failures: int) -> None:
         """Wait before the next try. Raises the error as ours if there is none."""
