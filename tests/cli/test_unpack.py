@@ -44,6 +44,47 @@ def image(roots):
     return store.root
 
 
+@pytest.mark.needs("umoci")
+def test_a_bundle_is_annotated_with_what_the_image_says_of_itself(roots, image):
+    """image-spec v1.1.1 conversion.md: each field MUST be set in annotations, a label MUST take precedence."""
+    place, layout = f"oci:{image}:docker.io/library/app:latest", f"oci:{roots}/layout:v1"
+    fields = ["--author", "me", "--created", "2020-01-02T03:04:05Z", "--stop-signal", "SIGINT", "--port", "80/tcp"]
+    labels = {"a.label": "x", "org.opencontainers.image.author": "another", "org.opencontainers.image.os": "windows"}
+    given = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    done = veloci("image", "config", "-q", "--to", layout, *fields, "--port", "53/udp", *given, place)
+    assert done.stderr == ""
+    assert veloci("unpack", layout, str(roots / "bundle")).stderr == ""
+    found = json.loads((roots / "bundle/config.json").read_bytes())["annotations"]
+    prefix = "org.opencontainers.image."
+    assert found == labels | {
+        prefix + "architecture": "amd64",
+        prefix + "created": "2020-01-02T03:04:05Z",
+        prefix + "stopSignal": "SIGINT",
+        prefix + "exposedPorts": "53/udp,80/tcp",
+    }
+    subprocess.run(
+        ["umoci", "unpack", "--image", f"{roots}/layout:v1", roots / "theirs"], check=True, capture_output=True
+    )
+    theirs = json.loads((roots / "theirs/config.json").read_bytes())["annotations"]
+    # Its ports come in any order, and its labels do not take precedence.
+    assert theirs | labels | {prefix + "exposedPorts": "53/udp,80/tcp"} == found
+
+
+def test_labels_that_a_runtime_would_obey_are_no_annotations_of_a_bundle(roots, image):
+    """conversion.md: a converter MAY omit what is unsafe, and SHOULD say so."""
+    place, layout = f"oci:{image}:docker.io/library/app:latest", f"oci:{roots}/layout:v1"
+    obeyed = ["org.systemd.property.ExecStopPost", "org.criu.config", "run.oci.hooks.stderr"]
+    given = [word for key in obeyed for word in ("--label", f"{key}=x")]
+    veloci("image", "config", "-q", "--to", layout, *given, place)
+    said = veloci("unpack", layout, str(roots / "bundle")).stderr.splitlines()
+    assert said == [
+        f"veloci: warning: the label {key!r} is no annotation of the bundle: a runtime would obey it"
+        for key in sorted(obeyed)
+    ]
+    found = json.loads((roots / "bundle/config.json").read_bytes())["annotations"]
+    assert sorted(found) == ["org.opencontainers.image.architecture", "org.opencontainers.image.os"]
+
+
 @pytest.mark.parametrize("place", ["app", "oci"])
 def test_a_bundle_has_the_files_and_the_configuration(roots, image, place):
     name = "app" if place == "app" else f"oci:{image}:docker.io/library/app:latest"

@@ -126,7 +126,7 @@ def _changes(content: Layer) -> str:
             lines.append(f"<li>… and {len(paths) - NAMED} more</li>")
         if lines:
             lists += f"<details><summary>{len(paths)} {kind}</summary><ul>{''.join(lines)}</ul></details>"
-    return lists
+    return f"<div>{lists}</div>" if lists else ""
 
 
 def _waste(found: dict[str, Any]) -> str:

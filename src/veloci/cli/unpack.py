@@ -109,15 +109,20 @@ def _blob(source: Source, layer: Descriptor) -> Iterator[Iterator[bytes]]:
 
 def _configure(image: ImageConfig, making: str, root: int, owners: Owners) -> None:
     """Write config.json; an image that names no command gets a shell, as umoci does."""
+    from veloci.bundle.annotations import annotated
     from veloci.bundle.configure import configure
     from veloci.bundle.options import Options
+    from veloci.cli.sessions import warn
     from veloci.kernel.files import read_in_root
     from veloci.spec.document import dumps
 
     command = (image.config.entrypoint or ()) + (image.config.cmd or ())
+    annotations, omitted = annotated(image)
+    for key in omitted:
+        warn(f"the label {key!r:.200} is no annotation of the bundle: a runtime would obey it")
     document = configure(
         image,
-        Options() if command else Options(args=("sh",)),
+        Options(args=None if command else ("sh",), annotations=annotations),
         passwd=read_in_root(root, "/etc/passwd", 4 << 20),
         group=read_in_root(root, "/etc/group", 4 << 20),
     )
