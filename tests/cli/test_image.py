@@ -140,12 +140,26 @@ def test_umoci_sets_the_same(built, tmp_path):
         (["--cmd", "[1]"], '--cmd: \'[1]\' is no array of strings\n  try: ["word", "word"]'),
         (["--port", "x/tcp"], "--port: 'x/tcp' is no port\n  try: 80, 53/udp"),
         (["--created", "now"], "--created: 'now' is no time\n  try: 2026-01-31T12:00:00Z"),
+        (["--created", "2026-01-31"], "--created: '2026-01-31' is no time\n  try: 2026-01-31T12:00:00Z"),
+        (
+            ["--created", "2026-02-31T12:00:00Z"],
+            "--created: '2026-02-31T12:00:00Z' is no time\n  try: 2026-01-31T12:00:00Z",
+        ),
+        (["--os", ""], "--os: may not be empty"),
+        (["--architecture", ""], "--architecture: may not be empty"),
     ],
 )
 def test_what_a_setting_cannot_be_is_said(built, words, message):
     done = veloci("image", "config", *words, f"oci:{built.path}:v0", check=False)
     assert (done.returncode, done.stderr) == (1, f"veloci: {message}\n")
     assert Image(built.path).raw == built.manifest
+
+
+@pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("time", ["2026-01-31t12:00:00z", "2026-01-31T12:00:00.123456789+01:00"])
+def test_a_time_that_is_set_can_be_read_by_others(built, time):
+    veloci("image", "config", "-q", "--created", time, f"oci:{built.path}:v0")
+    assert json.loads(run("skopeo", "inspect", f"oci:{built.path}:v0"))["Created"] == time.upper()
 
 
 def test_annotations_are_set_and_removed(built, tmp_path):
@@ -438,6 +452,7 @@ def test_what_is_wrong_with_an_image_is_listed(built):
     config = wrong(
         built,
         created="yesterday",
+        os="",
         history=[{"created_by": "x"}],
         config={"Env": ["A"]},
         rootfs={"type": "layers", "diff_ids": [digest(built.tars[1]), digest(built.tars[1])]},
@@ -447,10 +462,11 @@ def test_what_is_wrong_with_an_image_is_listed(built):
     assert done.stdout.splitlines() == [
         f"{config}: its history tells of 1 layers, there are 2",
         f"{config}: the variable 'A' has no value",
+        f"{config}: $.os: is empty",
         f"{config}: $.created: 'yesterday' is no time of RFC 3339",
         f"layer {digest(built.layers[0])}: content: expected {digest(built.tars[1])}, got {digest(built.tars[0])}",
     ]
-    assert veloci("image", "validate", "--fast", f"oci:{built.path}:v0", check=False).stdout.count("\n") == 3
+    assert veloci("image", "validate", "--fast", f"oci:{built.path}:v0", check=False).stdout.count("\n") == 4
 
 
 def test_damage_is_found(built):

@@ -90,7 +90,13 @@ def config(
         for key, value in given.items():
             if value is not None:
                 settings.inner(document)[key] = value
-        top = {"created": _time(created), "author": author, "architecture": architecture, "os": os, "variant": variant}
+        top = {
+            "created": _time(created),
+            "author": author,
+            "architecture": settings.named(architecture, "--architecture"),
+            "os": settings.named(os, "--os"),
+            "variant": variant,
+        }
         for key, value in {**top, "os.version": os_version}.items():
             if value is not None:
                 document[key] = value
@@ -152,13 +158,9 @@ def _port(text: str) -> str:
 
 
 def _time(text: str | None) -> str | None:
-    from datetime import datetime
-
     from veloci.errors import InvalidInput
+    from veloci.image.settings import is_time
 
-    if text is not None:
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            raise InvalidInput(f"{text!r} is no time", where="--created", hint="2026-01-31T12:00:00Z") from None
-    return text
+    if text is not None and not is_time(text):
+        raise InvalidInput(f"{text!r} is no time", where="--created", hint="2026-01-31T12:00:00Z")
+    return text and text.upper()  # Go reads no small letters

@@ -101,6 +101,27 @@ def set_members(config: dict[str, Any], key: str, names: Sequence[str]) -> None:
     inner(config)[key] = found
 
 
+def is_time(text: str) -> bool:
+    """Whether it is a date and time of RFC 3339, section 5.6."""
+    import re
+    from datetime import datetime
+
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", text, re.ASCII | re.IGNORECASE):
+        return False
+    try:  # what Python reads of a fraction are six digits
+        datetime.fromisoformat(re.sub(r"\.\d+", "", text).upper())
+    except ValueError:
+        return False
+    return True
+
+
+def named(text: str | None, flag: str) -> str | None:
+    """What may not be empty: config.md, architecture and os are REQUIRED. Raises InvalidInput."""
+    if text == "":
+        raise InvalidInput("may not be empty", where=flag)
+    return text
+
+
 def words(text: str, flag: str) -> list[str]:
     """A command as Docker writes it: a JSON array, or one word. Raises InvalidInput."""
     from veloci.spec.document import loads

@@ -6,6 +6,7 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/spec.md
 from __future__ import annotations
 
 from veloci.errors import Corrupt, InvalidInput, NotFound, VelociError
+from veloci.image.settings import is_time
 from veloci.layer.directories import components
 from veloci.layer.stream import Verified, decompressed, detect
 from veloci.layer.tar import Reader
@@ -103,27 +104,13 @@ def _config(config: ImageConfig) -> Iterator[str]:
     for entry in config.config.env:
         if "=" not in entry[1:]:
             yield f"the variable {entry!r:.100} has no value"
+    for field, value in (("architecture", config.architecture), ("os", config.os)):
+        if not value:
+            yield f"$.{field}: is empty"
     times = [("created", config.created), *((f"history[{n}].created", s.created) for n, s in enumerate(config.history))]
     for where, text in times:
-        if text and not _is_time(text):
+        if text and not is_time(text):
             yield f"$.{where}: {text!r:.100} is no time of RFC 3339"
-
-
-def _is_time(text: str) -> bool:
-    from datetime import datetime
-
-    try:
-        datetime.fromisoformat(_shortened(text))
-    except ValueError:
-        return False
-    return "T" in text.upper() and (text[-1] in "Zz" or text[-6:-5] in ("+", "-"))
-
-
-def _shortened(text: str) -> str:
-    """The time with at most six digits of a fraction, as Python reads it."""
-    head, dot, rest = text.partition(".")
-    digits = len(rest) - len(rest.lstrip("0123456789"))
-    return f"{head}.{rest[: min(digits, 6)].ljust(6, '0')}{rest[digits:]}" if dot else text
 
 
 def _blob(source: Source, blob: Descriptor, diff_id: Digest | None = None) -> Iterator[str]:
