@@ -367,6 +367,24 @@ def test_a_place_of_one_image_holds_nothing_that_refers(built, work, tmp_path):
     assert done.stderr.startswith(f"veloci: dir:{tmp_path}/d: nothing tells there what refers to it\n")
 
 
+@pytest.mark.parametrize("command", [["copy"], ["artifact", "copy"]])
+def test_a_copy_whose_referrers_cannot_come_along_is_not_begun(built, work, tmp_path, command):
+    source, target = f"oci:{built.path}:v0", f"docker-archive:{tmp_path}/x.tar"
+    done = veloci(*command, "-q", "--referrers", source, target, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        f"veloci: {target}: holds one image, and nothing that refers to it",
+    )
+    assert not (tmp_path / "x.tar").exists()
+    veloci("copy", "-q", source, target)
+    done = veloci(*command, "-q", "--referrers", target, f"oci:{tmp_path}/to:v0", check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        f"veloci: {target}: nothing tells there what refers to it",
+    )
+    assert not (tmp_path / "to").exists()
+
+
 @pytest.mark.needs("skopeo")
 def test_skopeo_reads_an_artifact(work, registry, tmp_path):
     veloci("artifact", "push", "--artifact-type", SBOM, f"docker://{registry}/skopeo:v0", "a.txt")

@@ -179,16 +179,18 @@ def copy(
     from veloci.cli.surgery import Way
     from veloci.engine.tasks import parallel
     from veloci.transport.copy import copy
-    from veloci.transport.referrers import beside, copy_referrers
+    from veloci.transport.referrers import beside, copy_referrers, telling
 
     way = Way(registry)
+    place = beside(way.places, destination, way.session(destination)) if referrers else None
+    if place:
+        telling(source)
     target = way.destination(destination)
     more: list[Descriptor] = []
     with way.source(source) as opened:
         with target:
             done = copy(opened, target, all=True, preserve=True, parallel=parallel, stay_open=True)
-        if referrers:
-            place = beside(way.places, destination, way.session(destination))
+        if place:
             more = copy_referrers(opened, done, place, artifact_type=artifact_type, parallel=parallel)
     if not quiet:
         print(f"{destination}: digest: {done.digest} size: {done.size}")

@@ -107,6 +107,7 @@ def copy(
     """
     from veloci.cli.sessions import RegistryOptions
     from veloci.engine.engine import Engine
+    from veloci.engine.tasks import spread
     from veloci.errors import InvalidInput
     from veloci.spec.platform import parse
     from veloci.transport.copy import copy
@@ -160,15 +161,19 @@ def copy(
             unsigned=remove_signatures,
             progress=report,
             parallel=at_once,
+            spread=spread,
         )
 
     def refer() -> Descriptor:
-        from veloci.transport.referrers import beside, copy_referrers
-
         with origins.source(source, sessions[0]) as origin:
-            copy_referrers(origin, done, beside(targets, destination, sessions[1]), parallel=at_once)
+            copy_referrers(origin, done, place, parallel=at_once)
         return done
 
+    if referrers:
+        from veloci.transport.referrers import beside, copy_referrers, telling
+
+        telling(source)
+        place = beside(targets, destination, sessions[1])
     done = retried(lambda: reported(move, quiet=quiet), retry_times)
     if referrers:
         retried(refer, retry_times)

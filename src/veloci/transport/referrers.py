@@ -21,7 +21,7 @@ from veloci.transport.tagged import tagged
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Protocol
+    from typing import NoReturn, Protocol
 
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
@@ -55,7 +55,7 @@ def _listed(source: Source, digest: Digest) -> Iterator[Descriptor]:
     elif isinstance(source, StorePlace):
         there = [descriptor for _, descriptor in source.names.all()]
     else:
-        raise InvalidInput("nothing tells there what refers to it", where=source.name, hint="docker://, oci:, NAME")
+        silent(source.name)
     for entry in there:
         if not (media.is_manifest(entry.media_type) or media.is_index(entry.media_type)):
             continue
@@ -66,6 +66,19 @@ def _listed(source: Source, digest: Digest) -> Iterator[Descriptor]:
         found = referring(raw, entry.media_type, entry.digest)
         if found and found[0] == digest:
             yield found[1]
+
+
+def silent(name: str) -> NoReturn:
+    """Raise InvalidInput for a place that holds one image alone."""
+    raise InvalidInput("nothing tells there what refers to it", where=name, hint="docker://, oci:, NAME")
+
+
+def telling(text: str) -> None:
+    """See to it that a place, as the user writes it, can tell what refers to an image. Raises InvalidInput."""
+    from veloci.transport.names import split
+
+    if split(text)[0] not in ("docker://", "oci:", "oci-archive:", "veloci:"):
+        silent(text)
 
 
 class One(Place):
