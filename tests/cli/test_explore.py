@@ -198,6 +198,27 @@ def test_the_page_names_what_a_layer_changes_removes_and_adds_and_how_much_of_it
     assert "<li>/usr/lib/y 800kB</li><li>… and 3 more</li>" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.needs("node")
+def test_the_map_begins_where_the_command_says(image, tmp_path):
+    """PATH was passed over with --html and --json."""
+    script = BROWSER.replace("element(), trail", "Object.assign(element(), { dataset: { start } }), trail").replace(
+        "const row =", 'const start = html.match(/data-start="(.*?)"/)[1].replaceAll("&quot;", "\\""), row ='
+    )
+    (tmp_path / "browser.js").write_text(script)
+    for path in ("/usr/", "usr/none/../lib/../."):
+        veloci("explore", "--html", tmp_path / "page.html", image, path)
+        seen = json.loads(run("node", tmp_path / "browser.js", tmp_path / "page.html", "/usr/lib:"))
+        assert seen["before"][0]["title"] == "/usr/lib: 700 kB (89.7 %)"
+        assert seen["trail"] == ["/", "usr/", "lib/"]
+    veloci("explore", "--html", tmp_path / "page.html", image, "/usr/lib/y")
+    assert 'data-start="[&quot;usr&quot;,&quot;lib&quot;,&quot;y&quot;]"' in (tmp_path / "page.html").read_text()
+    done = veloci("explore", "--html", tmp_path / "none.html", image, "/none", check=False)
+    assert done.stderr == f"veloci: {image}: there is no /none\n"
+    assert not (tmp_path / "none.html").exists()
+    done = veloci("explore", "--json", image, "/usr", check=False)
+    assert (done.returncode, done.stderr) == (1, "veloci: --json: tells all of an image\n  try: leave /usr out\n")
+
+
 def test_small_files_are_one_where_there_are_too_many(roots, tmp_path, monkeypatch):
     monkeypatch.setattr(explore_page, "MOST", 20)
     built = Built(tmp_path / "many", [tar({f"d/{n}": b"x" * (n + 1) for n in range(100)})])

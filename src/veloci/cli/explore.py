@@ -27,8 +27,8 @@ def explore(
 ) -> int:
     """Show where an image's bytes are: its layers, what made each, what it adds, changes, removes and wastes.
 
-    IMAGE is in any place, and is not unpacked. Below PATH the largest directories and files are shown, and the
-    files that lower layers hold in vain.
+    IMAGE is in any place, and is not unpacked. Below PATH the largest directories and files are shown, and of the
+    whole image the files that lower layers hold in vain; a page's map begins at PATH.
 
     --html FILE           write a page with a map of the files, that needs nothing but a browser
     --json                print all as JSON
@@ -37,21 +37,28 @@ def explore(
     """
     from veloci.cli.output import show
     from veloci.cli.surgery import Way
+    from veloci.errors import InvalidInput, NotFound
+    from veloci.layer.directories import components
     from veloci.spec.document import dumps
     from veloci.transport.trees import tree
 
+    start = components(path.encode(errors="surrogateescape"))
+    if json and start:
+        raise InvalidInput("tells all of an image", where="--json", hint=f"leave {path} out")
     with Way(registry).opened(image, platform) as opened:
         whole = tree(opened, hashing=True)
         found = summary(image, opened, whole)
+    if not whole.has(start):
+        raise NotFound(f"there is no {path}", where=image)
     if html is not None:
         from veloci.cli.copy import write
         from veloci.cli.explore_page import page
 
-        write(html, page(found, whole).encode())
+        write(html, page(found, whole, start).encode())
     if json:
         show(dumps(found, indent=2).decode() + "\n")
     elif html is None:
-        show(text(found, whole, path, top, columns()))
+        show(text(found, whole, start, top, columns()))
     return 0
 
 
@@ -130,17 +137,12 @@ def totals(whole: Tree) -> dict[bytes, int]:
     return found
 
 
-def text(found: dict[str, Any], whole: Tree, path: str, top: int, columns: int) -> str:
-    """The summary for a terminal so many columns wide, 0 for none. Raises NotFound for a path that is not there."""
+def text(found: dict[str, Any], whole: Tree, start: bytes, top: int, columns: int) -> str:
+    """The summary for a terminal so many columns wide, 0 for none. start: below which path the largest are shown."""
     from veloci.cli.fit import fitted, wrapped
     from veloci.cli.image_read import shown
     from veloci.cli.output import size, visible
-    from veloci.errors import NotFound
-    from veloci.layer.directories import components
 
-    start = components(path.encode(errors="surrogateescape"))
-    if not whole.has(start):
-        raise NotFound(f"there is no {path}", where=found["image"])
     largest = max((layer["size"] for layer in found["layers"]), default=0)
     rows = [
         (

@@ -22,8 +22,8 @@ NAMED = 200  # files of a layer, of each kind, that are named
 PAGE = "explore.html"  # beside this file
 
 
-def page(found: dict[str, Any], whole: Tree) -> str:
-    """The page. found: what `explore.summary` gives."""
+def page(found: dict[str, Any], whole: Tree, start: bytes = b"") -> str:
+    """The page. found: what `explore.summary` gives. start: the path where the map begins."""
     from veloci.cli.output import size
 
     # Within a script element only `<` could end it; JSON may have it escaped.
@@ -37,6 +37,7 @@ def page(found: dict[str, Any], whole: Tree) -> str:
         "heading": heading,
         "layers": _layers(found, whole),
         "waste": _waste(found),
+        "start": escape(dumps([_name(part) for part in start.split(b"/") if part]).decode()),
         "data": data,
     }
     with open(os.path.join(os.path.dirname(__file__), PAGE), encoding="utf-8") as file:
@@ -63,7 +64,7 @@ def nodes(whole: Tree) -> list[Any]:
                 small += total
                 count += 1
             else:
-                children.append(node(child, child.rpartition(b"/")[2].decode(errors="backslashreplace")))
+                children.append(node(child, _name(child.rpartition(b"/")[2])))
         if small:
             children.append([f"{count} small ones", small, 0, None])
         children.sort(key=lambda each: -each[1])
@@ -72,6 +73,10 @@ def nodes(whole: Tree) -> list[Any]:
         return [name, below.get(path, 0), file.layer + 1 if file and is_file else 0, None if is_file else children]
 
     return node(b"", "")
+
+
+def _name(part: bytes) -> str:
+    return part.decode(errors="backslashreplace")
 
 
 def _least(whole: Tree) -> int:
