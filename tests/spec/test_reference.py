@@ -50,6 +50,10 @@ def test_the_default_tag_is_added_only_where_nothing_says_which():
         ("a:-t", "'-t' is not a tag"),
         ("a@sha256:12", "'sha256:12' is not a digest"),
         ("127.0.0.1:99999/a", "'127.0.0.1:99999' is not a registry's host"),
+        ("[:]:1/a", "'[:]:1' is not a registry's host"),
+        ("[1.2.3.4]/a", "'[1.2.3.4]' is not a registry's host"),
+        ("[fe80::1%eth0]/a", "'[fe80::1%eth0]' is not a registry's host"),
+        ("[::1/a", "'[::1' is not a registry's host"),
         ("a/" * 130 + "b", "the name is too long"),
     ],
 )

@@ -95,11 +95,21 @@ def _is_tag(tag: str) -> bool:
 def _is_registry(host: str) -> bool:
     if host.startswith("["):  # IPv6: [::1]:5000
         address, bracket, port = host[1:].partition("]")
-        return bool(bracket and address) and _DIGITS.union("abcdefABCDEF:.").issuperset(address) and _is_port(port)
+        return bool(bracket) and _is_ipv6(address) and _is_port(port)
     name, colon, port = host.partition(":")
     labels = name.split(".")
     right = all(x and x[0] != "-" and x[-1] != "-" and x.isascii() and x.replace("-", "").isalnum() for x in labels)
     return right and (not colon or _is_port(":" + port))
+
+
+def _is_ipv6(text: str) -> bool:
+    """Whether it is an address, without a zone: `[:]`, which docker's grammar has too, can be asked for nowhere."""
+    from _socket import AF_INET6, inet_pton
+
+    try:
+        return bool(inet_pton(AF_INET6, text))
+    except (OSError, ValueError):
+        return False
 
 
 def _is_port(text: str) -> bool:
