@@ -147,6 +147,8 @@ HARD = [
     CHUNKED + b"5\nhello\r\n0\r\n\r\n",
     CHUNKED + b"0\r\nContent-Length: x\r\n\r\n",
     CHUNKED + b"0\r\n no header\r\n\r\n",
+    CHUNKED + b"5\r\nhelloXX0\r\n\r\n",
+    CHUNKED + b"0" * 21 + b"\r\n\r\n",
     CHUNKED + b"0\n\n",
     CHUNKED + b"0\r\n\nmore",
     b"HTTP/1.1 099 x\r\n\r\nHTTP/1.1 204\r\n\r\n",

@@ -92,6 +92,7 @@ GARBAGE = {
     "a manifest too deep": (manifest, says(b"[" * 100_000), "nested too deeply"),
     "a manifest of another digest": (manifest, lambda r, b: r.reply(200, b.manifest, Content_Type=media.MANIFEST, Docker_Content_Digest=digest(b"x")), r"expected sha256:\w+, got sha256:\w+"),
     "a manifest with a digest that is a path": (manifest, lambda r, b: r.reply(200, changed(b, layers=[{"mediaType": media.LAYER_GZIP, "digest": "sha256:../../../etc/passwd", "size": 5}]), Content_Type=media.MANIFEST), "expected a digest"),
+    "a manifest with a digest that is a path of the right length": (manifest, lambda r, b: r.reply(200, changed(b, layers=[{"mediaType": media.LAYER_GZIP, "digest": "sha256:" + "../" * 21 + "x", "size": 5}]), Content_Type=media.MANIFEST), "expected a digest"),
     "a manifest with a negative size": (manifest, lambda r, b: r.reply(200, changed(b, layers=[{"mediaType": media.LAYER_GZIP, "digest": digest(b"x"), "size": -5}]), Content_Type=media.MANIFEST), r"\$.layers\[0\].size"),
     "a config that is too large": (manifest, lambda r, b: r.reply(200, changed(b, config={"mediaType": media.CONFIG, "digest": digest(b"x"), "size": 1 << 40}), Content_Type=media.MANIFEST), "config sha256:[0-9a-f]* has more than 4194304 bytes"),
     "an index without end": (manifest, lambda r, _b: index_of_itself(r), r"more than 8 indexes within each other|no image for"),

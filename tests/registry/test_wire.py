@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from peers import Scripted
@@ -13,7 +14,7 @@ from wire import certified
 
 from veloci.errors import InvalidInput
 from veloci.registry.connections import Connections
-from veloci.registry.failures import ByProxy, Cut, Gone
+from veloci.registry.failures import ByProxy, Cut, Gone, Silent, Untrusted
 
 
 class Raw:
@@ -76,7 +77,8 @@ def test_an_answer_without_a_length_goes_to_the_end():
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhellooo\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 40,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 40 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 2OO OK\r\n\r\n",
         b"SSH-2.0-OpenSSH_9\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * (200 << 10),
@@ -100,6 +102,55 @@ def test_a_connection_serves_again_and_a_closed_one_is_made_anew():
         for _ in range(3):
             assert there.request("GET", f"http://{server.address}/").read() == b"x"
     assert ports[0] == ports[1] != ports[2]
+
+
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+
+
+@pytest.mark.parametrize("wait", [0, 0.1])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_nobody_asked_for_answers_nothing(chunked, wait):
+    """An answer that goes on after its end: no connection serves again with more in it, or after more was in it."""
+    framing = (
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" if chunked else b"Content-Length: 5\r\n\r\nhello"
+    )
+    ports, said = [], threading.Event()
+
+    def answer(request):
+        ports.append(request.client_address[1])
+        whole = b"HTTP/1.1 200 OK\r\n" + framing
+        request.wfile.write(whole if wait else whole + FORGED)
+        time.sleep(wait)
+        request.wfile.write(FORGED if wait else b"")
+        said.set()
+
+    there = Connections(stall=5.0)
+    with Scripted(answer) as server:
+        for _ in range(2):
+            said.clear()
+            assert there.request("GET", f"http://{server.address}/").read() == b"hello"
+            assert said.wait(5)
+    assert len(set(ports)) == 2
+
+
+def test_a_long_body_that_nobody_reads_is_not_drained():
+    sent, ended = [], threading.Event()
+
+    def answer(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(64 << 20))
+        request.end_headers()
+        try:
+            for _ in range(64):
+                request.wfile.write(bytes(1 << 20))
+                sent.append(1)
+        finally:
+            ended.set()
+
+    with Scripted(answer) as server:
+        ask(f"http://{server.address}/").close()
+        assert ended.wait(10)
+    assert len(sent) < 64
 
 
 def test_a_body_without_a_length_is_sent_in_chunks():
@@ -183,6 +234,63 @@ def test_tls_goes_through_a_proxy_that_speaks_tls_itself(tmp_path, monkeypatch):
         listening.close()
     thread.join(5)
     assert asked == [b"CONNECT images.example:8443 HTTP/1.1"]
+
+
+class Relay:
+    """Leads to `target`; what comes from there goes on a byte at a time once `slow` is set."""
+
+    def __init__(self, target):
+        self.slow = threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listening.getsockname()[1]}/"
+        host, port = target.split(":")
+        self.thread = threading.Thread(target=self._lead, args=((host, int(port)),))
+        self.thread.start()
+
+    def end(self):
+        self.thread.join(10)
+        self.listening.close()
+
+    def _lead(self, target):
+        with contextlib.suppress(OSError), self.listening.accept()[0] as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with socket.create_connection(target) as server:
+                back = threading.Thread(target=self._back, args=(server, client))
+                back.start()
+                while data := client.recv(65536):
+                    server.sendall(data)
+                server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+    def _back(self, server, client):
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                for at in range(0, len(data), 1 if self.slow.is_set() else len(data)):
+                    client.sendall(data[at : at + 1] if self.slow.is_set() else data)
+                    time.sleep(0.02 if self.slow.is_set() else 0)
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("handshake", [True, False])
+def test_a_drip_within_tls_is_cut_off(tmp_path, handshake):
+    """Neither a handshake nor a record of TLS is waited for longer than an answer that is silent."""
+    authority = certified(tmp_path, "authority")
+    cert, key = certified(tmp_path, "server", authority=authority)
+    both = tmp_path / "both.pem"
+    both.write_text(cert.read_text() + key.read_text())
+
+    def answer(request):
+        there.slow.set()
+        request.reply(200, b"x" * 100)
+
+    with Scripted(answer, both) as server:
+        there = Relay(server.address)
+        if handshake:
+            there.slow.set()
+        expected = pytest.raises(Untrusted if handshake else Silent, match="was cut" if handshake else "no answer")
+        with expected:
+            Connections(stall=0.5).request("GET", there.url, verify=False, connect=0.5 if handshake else 10.0).read()
+        there.end()
 
 
 def test_plain_http_imports_no_tls():

@@ -33,7 +33,8 @@ def challenge(header: str | None) -> tuple[str, dict[str, str]]:
     import re
 
     text = (header or "").strip()
-    match = re.search(r"(?i)(?:^|,\s*)(bearer|basic)(?:\s+|$)", text)
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"?', lambda quoted: "x" * len(quoted[0]), text)  # a scheme is no text's part
+    match = re.search(r"(?i)(?:^|,\s*)(bearer|basic)(?:\s+|$)", unquoted)
     if not match:
         return "", {}
     found: dict[str, str] = {}

@@ -150,7 +150,7 @@ class Connections:
 
                 if way.by is not None:
                     _tunnel(stream, way, way.by, timeout)
-                stream = Secure(stream, self._context(way.files, verify=way.verify), way.host)
+                stream = Secure(stream, self._context(way.files, verify=way.verify), way.host, patience=timeout)
         except BaseException:
             stream.close()
             raise
@@ -166,7 +166,7 @@ class Connections:
                 from veloci.registry.tls import Secure
 
                 try:
-                    stream = Secure(stream, self._context([], verify=True), host)
+                    stream = Secure(stream, self._context([], verify=True), host, patience=timeout)
                 except BaseException:
                     stream.close()
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssl import MemoryBIO, SSLCertVerificationError, SSLEOFError, SSLError, SSLWantReadError, SSLZeroReturnError
+from time import monotonic
 
 from veloci.registry.failures import Untrusted
 
@@ -30,8 +31,9 @@ PIECE = 64 << 10  # bytes that are received at once
 class Secure:
     """A stream within `below`, to the server `name`. Raises Untrusted, OSError."""
 
-    def __init__(self, below: Stream, context: SSLContext, name: str) -> None:
-        self._below = below
+    def __init__(self, below: Stream, context: SSLContext, name: str, *, patience: float) -> None:
+        """patience: seconds for the handshake, as many as `below` bears silence."""
+        self._below, self._patience = below, patience
         self._in, self._out = MemoryBIO(), MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
         try:
@@ -60,7 +62,9 @@ class Secure:
             raise Untrusted(_reason(error)) from error
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """Bear so much silence."""
+        """Bear so much silence, and wait no longer for a record: what comes of it is no use before its end."""
+        if seconds is not None:
+            self._patience = seconds
         self._below.settimeout(seconds)
 
     def fileno(self) -> int:
@@ -72,12 +76,16 @@ class Secure:
         self._below.close()
 
     def _done(self, work: Callable[[], Done]) -> Done:
-        """What `work` gives, when the other side has sent what it needs."""
+        """What `work` gives, when the other side has sent what it needs. Raises TimeoutError, also for a drip."""
+        until = 0.0
         while True:
             try:
                 return work()
             except SSLWantReadError:
                 self._flush()
+                until = until or monotonic() + self._patience
+                if monotonic() > until:
+                    raise TimeoutError from None
                 data = self._below.recv(PIECE)
                 if data:
                     self._in.write(data)
