@@ -143,6 +143,25 @@ def test_a_packed_directory_does_not_lead_outside_either(built, tmp_path):
     assert os.listdir(tmp_path / "outside") == []
 
 
+def test_a_packed_directory_follows_no_link_that_was_planted_after_the_look(built, tmp_path, monkeypatch):
+    from veloci.transport import artifact
+
+    looks = artifact._within
+
+    def plants(directory, target):
+        right = looks(directory, target)
+        (tmp_path / "to/d").rmdir()
+        (tmp_path / "to/d").symlink_to(tmp_path / "outside")
+        return right
+
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "to/d").mkdir(parents=True)
+    monkeypatch.setattr(artifact, "_within", plants)
+    evil(built, ("d/e", packed(("d/e/x", FILE, b"evil")), {"io.deis.oras.content.unpack": "true"}))
+    veloci("artifact", "pull", "-o", tmp_path / "to", f"oci:{built.path}:v0", check=False)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def packed(*entries):
     """A tar of (name, type, link or content); its directories are for all to write in."""
     out = io.BytesIO()

@@ -254,15 +254,16 @@ def test_a_push_goes_on_where_the_last_one_stopped(tmp_path, roots, monkeypatch)
     assert not list((tmp_path / "data/uploads").iterdir())
 
 
-def test_a_tag_that_is_a_path_is_not_believed(built, tmp_path):
+@pytest.mark.parametrize("tag", ["../../../etc/x", "..", ".hidden"])
+def test_a_tag_that_is_a_path_is_not_believed(built, tmp_path, tag):
     def tempts(request):
         if "tags/list" in request.path:
-            return request.reply(200, b'{"tags":["../../../etc/x"]}')
+            return request.reply(200, json.dumps({"tags": [tag]}).encode())
         return request.reply(200, b"{}")
 
     with Scripted(tempts) as server:
         said = failed("pull", "-a", "-q", f"{server.address}/app")
-    assert said.startswith(f"veloci: invalid reference '{server.address}/app:../../../etc/x': ")
+    assert said.startswith(f"veloci: invalid reference '{server.address}/app:{tag}': ")
     assert said.count("\n") == 2
     assert not list(tmp_path.glob("data/content/refs/**/*"))
 
