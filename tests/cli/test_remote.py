@@ -115,6 +115,18 @@ def test_a_tag_is_deleted_alone(built, registry):
     assert "takes a tag, no digest" in failed("delete", "--only-tag", f"{registry}/tag@{digest(built.manifest)}")
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "DIGEST_INVALID"), (405, "UNSUPPORTED")])
+def test_a_registry_that_deletes_no_tag_alone_is_said_to_be_one(built, status, code):
+    """Debian's docker-registry answers 400, as if what it was sent were damaged; that was handed on."""
+    answer = json.dumps({"errors": [{"code": code, "message": "no"}]}).encode()
+    with Scripted(lambda r: r.reply(status if r.command == "DELETE" else 200, answer)) as server:
+        name = f"{server.address}/tag:v1"
+        assert failed("delete", "--only-tag", name) == (
+            f"veloci: {name}: {server.address} deletes no tag alone\n"
+            "  try: without --only-tag the manifest goes, with every tag of it\n"
+        )
+
+
 # -- inspect
 
 

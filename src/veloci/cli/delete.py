@@ -29,7 +29,7 @@ def delete(name: str, /, *names: str, only_tag: bool = False, retry_times: int =
 def _delete(name: str, session: Session, *, only_tag: bool) -> None:
     from veloci.cli.output import show
     from veloci.cli.sessions import reference
-    from veloci.errors import InvalidInput, NotFound
+    from veloci.errors import InvalidInput, NotFound, Unsupported
     from veloci.registry.client import Repository
 
     wanted = reference(name).with_default_tag()
@@ -37,7 +37,11 @@ def _delete(name: str, session: Session, *, only_tag: bool) -> None:
     if only_tag:
         if wanted.digest:
             raise InvalidInput("takes a tag, no digest", where="--only-tag", hint=wanted.familiar_name())
-        there.delete(str(wanted.tag))
+        try:
+            there.delete(str(wanted.tag))
+        except (InvalidInput, Unsupported) as error:  # Debian's takes the tag for a digest that is wrong
+            hint = "without --only-tag the manifest goes, with every tag of it"
+            raise Unsupported(f"{wanted.registry} deletes no tag alone", where=str(wanted), hint=hint) from error
         show(f"Untagged: {wanted}\n")
         return
     found = there.resolve()
