@@ -1,12 +1,13 @@
 """Threads: order, bounds, failures in their place, nothing left running."""
 
 import _thread
+import os
 import threading
 import time
 
 import pytest
 
-from veloci.engine.tasks import ahead, parallel
+from veloci.engine.tasks import ahead, parallel, spread
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -108,4 +109,49 @@ def test_a_reader_that_stops_early_stops_the_thread():
     next(stream)
     stream.close()
     assert len(made) < 10
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_a_stream_is_spread_over_threads_and_stays_in_order():
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def slow(number):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.002 if number % 3 else 0.01)
+        with lock:
+            at_once -= 1
+        return -number
+
+    assert list(spread(slow, iter(range(100)))) == [-number for number in range(100)]
+    assert most == min(8, len(os.sched_getaffinity(0)))
+    assert list(spread(slow, [])) == []
+    assert list(spread(lambda _: threading.current_thread(), [1])) == [threading.main_thread()]  # one item needs none
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_what_fails_of_a_stream_fails_in_its_place_and_no_more_is_asked_for():
+    asked = []
+
+    def items():
+        for number in range(1000):
+            asked.append(number)
+            yield number
+
+    def fail(number):
+        if number == 5:
+            raise OSError("five")
+        return number
+
+    got = []
+    with pytest.raises(OSError, match="five"):
+        got.extend(spread(fail, items()))
+    assert got == [0, 1, 2, 3, 4]
+    assert len(asked) < 50
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    stream = spread(abs, items())
+    next(stream)
+    stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veloci.engine.tasks import spread
 from veloci.errors import Corrupt, InvalidInput
 from veloci.layer.stream import Hashed, Verified, compressed, decompressed
 from veloci.layer.zstd import blocks
@@ -141,6 +142,14 @@ def test_what_is_compressed_others_can_read_and_it_is_reproducible(kind, tool):
     if kind == "gzip":
         assert once[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
         assert subprocess.run(tool, input=once, capture_output=True, check=True).stdout == DATA
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+def test_a_layer_that_many_processors_pack_has_the_same_bytes(level):
+    data = random.Random(3).randbytes(1 << 16) * 70 + b"end"  # more than four chunks
+    alone = b"".join(compressed(cut(data, 300_000), "gzip", level))
+    assert b"".join(compressed([data], "gzip", level, spread=spread)) == alone
+    assert gzip.decompress(alone) == data
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="igzip has other code for other processors")

@@ -243,7 +243,7 @@ class Build:
         """
         tar = Hashed(self.parts.snapshots.changes(name, epoch=self.options.epoch))
         told = _told(tar, shown.transfers)
-        descriptor = self.parts.store.adopt(compressed(self.parts.ahead(told)), media.LAYER_GZIP)
+        descriptor = self.parts.store.adopt(compressed(told, spread=self.parts.spread), media.LAYER_GZIP)
         chain_id = ""
         if not alone and self.options.epoch is None:  # else the files' times are not the layer's
             chain_id = digests.chain(self.parts.snapshots.parent(name), tar.digest)

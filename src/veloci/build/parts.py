@@ -127,11 +127,12 @@ class Parts:
         progress: Progress,
         parallel: Callable[..., Iterable[Any]] = map,
         together: Callable[[Callable[[int], object], Iterable[int]], None] | None = None,
-        ahead: Callable[[Iterable[bytes]], Iterable[bytes]] = iter,
+        spread: Callable[..., Iterable[bytes]] = map,
         private: str,
     ) -> None:
         """Each is used by name.
 
+        parallel: a map for layers. spread: one for a layer's chunks.
         image: an image of that name and platform, from its registry if need be. together: calls a function with
         each number, by threads; when one fails the others end soon. private: a directory on a tmpfs.
         stopped: whether no more is to be done.
@@ -143,4 +144,4 @@ class Parts:
         self.stopped = stopped
         self.contexts, self.elsewhere = contexts or {}, elsewhere
         self.agent, self.mounts, self.downloads = agent, CacheMounts(cache.root), Downloads(cache.root)
-        self.parallel, self.ahead, self.private, self.together = parallel, ahead, private, together
+        self.parallel, self.spread, self.private, self.together = parallel, spread, private, together

@@ -44,10 +44,11 @@ class Way:
 
     def opened(self, image: str, platform: str | None = None) -> Edited:
         """The image to be changed. Raises NotFound, InvalidInput."""
+        from veloci.engine.tasks import spread
         from veloci.spec.platform import parse
         from veloci.transport.edited import edited
 
-        return edited(self.source(image), parse(platform) if platform else None)
+        return edited(self.source(image), parse(platform) if platform else None, spread=spread)
 
     def source(self, place: str) -> Source:
         """The place to read from. Raises InvalidInput, NotFound."""

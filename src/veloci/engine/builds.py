@@ -221,7 +221,7 @@ class Builds:
         stack: ExitStack,
         warn: Callable[[str], None],
     ) -> Parts:
-        from veloci.engine.tasks import ahead, parallel
+        from veloci.engine.tasks import parallel, spread
 
         engine = self._engine
         running = Running()
@@ -241,7 +241,7 @@ class Builds:
             progress=progress,
             parallel=parallel,
             together=partial(_together, running),
-            ahead=ahead,
+            spread=spread,
             private=f"{engine.run_root}/build",
         )
 

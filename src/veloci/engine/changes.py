@@ -77,7 +77,7 @@ def _committed(
     engine: Engine, id: str, reference: Reference | None, config: dict[str, Any], *, author: str, message: str
 ) -> Descriptor:
     from veloci.engine.journal import identity
-    from veloci.engine.tasks import ahead
+    from veloci.engine.tasks import spread
     from veloci.image.assemble import assemble
     from veloci.layer.stream import Hashed, compressed
     from veloci.spec import media
@@ -87,7 +87,7 @@ def _committed(
     document: dict[str, Any] = loads(image.config_raw)
     with engine.store.leased():
         tar = Hashed(engine.snapshots.changes(id, mount_points=MOUNT_POINTS))
-        layer = engine.store.adopt(compressed(ahead(tar)), media.LAYER_GZIP)
+        layer = engine.store.adopt(compressed(tar, spread=spread), media.LAYER_GZIP)
         created = _now()
         step = {"created": created, "created_by": " ".join(engine.containers.records.load(id).command)}
         step |= {**({"author": author} if author else {}), **({"comment": message} if message else {})}

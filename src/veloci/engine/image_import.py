@@ -37,7 +37,7 @@ def import_(
     configuration (`ENV A=1`). message: the comment in its history. SOURCE_DATE_EPOCH is the time it gets.
     Raises InvalidInput for what is no tar or no such instruction, NotFound, HostError.
     """
-    from veloci.engine.tasks import ahead
+    from veloci.engine.tasks import spread
 
     if isinstance(file, str) and file.startswith(("http://", "https://")):
         raise InvalidInput("an import reads a file", where=file, hint=f"curl {file} | veloci import -")
@@ -46,7 +46,7 @@ def import_(
     chunks = _read(file) if isinstance(file, str) else file
     tar = Hashed(decompressed(chunks))
     try:
-        layer = store.adopt(compressed(ahead(checked(tar))), media.LAYER_GZIP)
+        layer = store.adopt(compressed(checked(tar), spread=spread), media.LAYER_GZIP)
     except (InvalidInput, Corrupt) as error:
         raise InvalidInput(
             f"not a root file system's tar: {error}",

@@ -1,12 +1,16 @@
-"""Threads: a bounded map, and `ahead` for pipelines. With the registry's server, the only ones in the library."""
+"""Threads: a bounded map, `ahead` and `spread` for pipelines.
+
+With the registry's server, the only ones in the library.
+"""
 
 from __future__ import annotations
 
 from _thread import allocate_lock, get_ident, start_new_thread
 
 KEPT = 4 << 20  # bytes: of chunks of up to so many, the memory is used again
+WORKERS = 8  # threads that one stream may have, however many processors there are
 
-_for: dict[int, int] = {}  # a thread of `ahead` -> the one that it works for
+_for: dict[int, int] = {}  # a thread of a stream -> the one that it works for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,57 +113,80 @@ def _keep_memory() -> None:
 
 
 class _Ahead:
-    """Items that a thread has ready for the one that made this, at most `depth` of them. Ends with `end`."""
+    """What `function` makes of items, in their order, by threads that work for the one that made this.
 
-    def __init__(self, items: Iterable[Any], depth: int) -> None:
+    At most `depth` of them are at work or ready. Ends with `end`.
+    """
+
+    def __init__(self, function: Callable[[Any], Any] | None, items: Iterable[Any], depth: int, workers: int) -> None:
         from collections import deque
         from threading import Condition, Thread
 
-        self._items, self._depth = items, depth
-        self._ready: deque[Any] = deque()
+        self._function, self._items, self._depth = function, iter(items), depth
+        self._tasks: deque[_Task] = deque()
         self._turn, self._done = Condition(), False
-        self.failure: BaseException | None = None
+        self._source = allocate_lock()  # one thread at a time asks for the next item
         self.consumer = get_ident()
-        self._thread = Thread(target=self._produce, name="ahead", daemon=True)
-        self._thread.start()
+        self._threads = [Thread(target=self._work, name="ahead", daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
-    def _produce(self) -> None:
+    def _work(self) -> None:
         _for[get_ident()] = self.consumer
         try:
-            for item in self._items:
-                with self._turn:
-                    self._turn.wait_for(lambda: self._done or len(self._ready) < self._depth)
-                    if self._done:
-                        return
-                    self._ready.append(item)
-                    self._turn.notify_all()
-        except BaseException as error:  # noqa: BLE001 -- raised again by the consumer
-            self.failure = error
+            while task := self._next():
+                try:
+                    task.result = self._function(task.item) if self._function else task.item
+                except BaseException as error:  # noqa: BLE001 -- raised again by the consumer
+                    task.failure = error
+                task.done.release()
         finally:
             del _for[get_ident()]
-            self._stop()
+
+    def _next(self) -> _Task | None:
+        """The next item, as a task that the consumer knows of; None if there is none, or no more is wanted."""
+        with self._source:
+            with self._turn:
+                self._turn.wait_for(lambda: self._done or len(self._tasks) < self._depth)
+                if self._done:
+                    return None
+            task = _Task(None)
+            try:
+                task.item = next(self._items)
+            except StopIteration:
+                self._stop()
+                return None
+            except BaseException as error:  # noqa: BLE001 -- raised again by the consumer
+                task.failure = error
+                task.done.release()
+            with self._turn:
+                if task.failure is not None:
+                    self._done = True
+                self._tasks.append(task)
+                self._turn.notify_all()
+            return task if task.failure is None else None
 
     def _stop(self) -> None:
         with self._turn:
             self._done = True
             self._turn.notify_all()
 
-    def wait(self) -> bool:
-        """Wait for the next item; False if there is none."""
+    def take(self) -> _Task | None:
+        """Wait for the next task, and for its end; None if there is none."""
         with self._turn:
-            self._turn.wait_for(lambda: self._done or self._ready)
-            return bool(self._ready)
-
-    def take(self) -> Any:
-        """The item that was waited for."""
-        with self._turn:
+            self._turn.wait_for(lambda: self._done or self._tasks)
+            if not self._tasks:
+                return None
+            task = self._tasks.popleft()
             self._turn.notify_all()
-            return self._ready.popleft()
+        task.done.acquire()
+        return task
 
     def end(self) -> None:
-        """Stop the thread before its next item, and wait for it."""
+        """Stop the threads before their next items, and wait for them."""
         self._stop()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
 
 def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
@@ -168,15 +195,35 @@ def ahead(items: Iterable[T], depth: int = 4) -> Generator[T]:
     An exception over there is raised here, in its place. Closing this generator
     stops the thread before its next item; an interrupt also ends what it waits for from a registry.
     """
+    yield from _made(None, items, depth, 1)
+
+
+def spread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map(function, items)` of a stream: as many at work as there are processors, asked for as they are needed.
+
+    Results come in the items' order, exceptions in their place. Closing this iterator is as for `ahead`.
+    """
+    from itertools import chain, islice
+    from os import sched_getaffinity
+
+    source, workers = iter(items), min(WORKERS, len(sched_getaffinity(0)))
+    first = list(islice(source, 2))
+    if workers < 2 or len(first) < 2:
+        yield from map(function, chain(first, source))
+        return
+    yield from _made(function, chain(first, source), 2 * workers, workers)
+
+
+def _made(function: Callable[[Any], Any] | None, items: Iterable[Any], depth: int, workers: int) -> Generator[Any]:
     _keep_memory()
-    made = _Ahead(items, depth)
+    made = _Ahead(function, items, depth, workers)
     try:
-        while made.wait():
-            yield made.take()
+        while task := made.take():
+            if task.failure is not None:
+                raise task.failure
+            yield task.result
     except KeyboardInterrupt:
         _interrupt((made.consumer,), wait=made.end)
         raise
     finally:
         made.end()
-    if made.failure is not None:
-        raise made.failure

@@ -33,6 +33,7 @@ def copy(
     preserve: bool = False,
     progress: Progress | None = None,
     parallel: Callable[..., Iterable[Descriptor]] = map,
+    spread: Callable[..., Iterable[bytes]] = map,
     stay_open: bool = False,
     once: bool = False,
     unsigned: bool = False,
@@ -43,7 +44,8 @@ def copy(
     of an index; only_index: the index alone, whose images must be there already; else the image for
     `platform` (None: this machine's). compress: the layers' compression, "gzip", "zstd" or "" for none, and
     its level; at a level every layer is compressed anew, with None those that are compressed otherwise.
-    preserve: fail rather than change a digest. parallel: a map for the layers. once: also where the source has
+    preserve: fail rather than change a digest. parallel: a map for the layers. spread: one for a layer's chunks.
+    once: also where the source has
     another place to read from, the caller begins anew (place.anew), not this function. unsigned: leave simple
     signatures behind, which else go along with what they sign, unchanged, or are an error.
     Raises what the places raise; InvalidInput for a format or artifact that cannot be.
@@ -84,6 +86,7 @@ def copy(
             preserve=preserve,
             progress=progress or Silent(),
             parallel=map if destination.serial else parallel,
+            spread=spread,
         )
         return work(job) if once else anew(source, lambda: work(job), destination)
 

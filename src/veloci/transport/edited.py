@@ -16,7 +16,7 @@ from veloci.transport.select import select, small
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from veloci.spec.digest import Digest
     from veloci.spec.platform import Platform
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 class Edited(Place):
     """A source that is another one, `base`, with `draft` for its documents and the blobs that `add` took."""
 
-    def __init__(self, base: Source, descriptor: Descriptor, raw: bytes) -> None:
-        """descriptor, raw: of the manifest. Raises InvalidInput for what is no image, NotFound, Corrupt."""
-        self.base, self.name = base, base.name
+    def __init__(
+        self, base: Source, descriptor: Descriptor, raw: bytes, spread: Callable[..., Iterable[bytes]] = map
+    ) -> None:
+        """descriptor, raw: of the manifest. spread: a map for a layer's chunks.
+
+        Raises InvalidInput for what is no image, NotFound, Corrupt.
+        """
+        self.base, self.name, self._spread = base, base.name, spread
         self.original = Manifest.decode(raw, name=f"manifest {descriptor.digest}")
         self.draft = Draft(raw, small(base, self.original.config), name=base.name)
         self._sources: dict[Digest, Source] = {}  # of layers that come from yet another place
@@ -68,7 +73,7 @@ class Edited(Place):
     def add(self, tar: Iterable[bytes], kind: str = "gzip", level: int | None = None) -> tuple[Descriptor, Digest]:
         """Keep a layer's uncompressed tar, compressed by `kind`. Returns the layer and its diff ID."""
         plain = Hashed(tar)
-        packed = Hashed(compressed(plain, kind, level))
+        packed = Hashed(compressed(plain, kind, level, spread=self._spread))
         try:
             with TemporaryFile("wb", buffering=0, prefix="veloci-") as file:
                 for chunk in packed:
@@ -91,12 +96,12 @@ class Edited(Place):
         self._kept.append(source)
 
 
-def edited(source: Source, platform: Platform | None = None) -> Edited:
+def edited(source: Source, platform: Platform | None = None, *, spread: Callable[..., Iterable[bytes]] = map) -> Edited:
     """The image that a place names, of an index the one for `platform`, to be changed.
 
-    Raises NotFound, InvalidInput.
+    spread: a map for the chunks of a layer that is added. Raises NotFound, InvalidInput.
     """
-    return Edited(source, *select(source, *source.manifest(), platform))
+    return Edited(source, *select(source, *source.manifest(), platform), spread)
 
 
 def layer_tar(source: Source, layer: Descriptor, diff_id: Digest) -> Chunks:

@@ -35,10 +35,11 @@ class Job:
         preserve: bool,
         progress: Progress,
         parallel: Callable[..., Iterable[Descriptor]],
+        spread: Callable[..., Iterable[bytes]],
     ) -> None:
         self.source, self.destination, self.format = source, destination, format
         self.compress, self.preserve = compress, preserve
-        self.progress, self.parallel = progress, parallel
+        self.progress, self.parallel, self.spread = progress, parallel, spread
         self.signed = False  # whether signatures go along: then, too, no digest may change
         self._diff_ids: dict[Digest, Digest] = {}  # a layer's digest -> its diff ID
         if preserve and not destination.exact:
@@ -161,7 +162,8 @@ class Job:
             if diff_id and diff_id != layer.digest:  # a plain layer is checked already
                 plain = Verified(plain, diff_id)
                 tests.insert(0, plain)
-            found = self.destination.adopt(_whole(compressed(plain, kind, level), tests), media_type)
+            packed = compressed(plain, kind, level, spread=self.spread)
+            found = self.destination.adopt(_whole(packed, tests), media_type)
         self.progress.done(key, self.destination.words[1])
         return found.replace(annotations=_lasting(layer.annotations))
 
