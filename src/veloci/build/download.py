@@ -101,6 +101,8 @@ class Downloads:
                 for chunk in _told(response, url, transfers):
                     total.update(chunk)
                     file.write(chunk)
+                file.flush()
+                os.fdatasync(file.fileno())  # nobody looks at the bytes again
             digest = f"sha256:{total.hexdigest()}"
             os.rename(temporary, self.path(digest))
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from veloci.content.files import appear
 from veloci.engine.engine import Engine
 from veloci.errors import InvalidInput
 
@@ -28,7 +29,8 @@ def export(container: str, /, *, output: str | None = None) -> int:
         with open(temporary, "wb") as file:
             for chunk in containers.export(container):
                 file.write(chunk)
-        os.rename(temporary, output)
+            file.flush()
+            appear(file.fileno(), temporary, output)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

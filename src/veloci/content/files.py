@@ -80,7 +80,12 @@ def appear(file: int, path: str, target: str) -> None:
     """Give the written file at `path` its name `target`: its bytes are on the disk before the name is."""
     os.fdatasync(file)
     os.rename(path, target)
-    directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_names(os.path.dirname(target) or ".")
+
+
+def sync_names(path: str) -> None:
+    """Bring the names in the directory `path` to the disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

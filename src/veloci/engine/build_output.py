@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from veloci.content.files import appear
 from veloci.errors import HostError, InvalidInput
 from veloci.spec.document import Document
 
@@ -161,7 +162,8 @@ def _written(chunks: Iterator[bytes], path: str) -> None:
         with open(temporary, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
-        os.rename(temporary, path)
+            file.flush()
+            appear(file.fileno(), temporary, path)
     except OSError as error:
         raise HostError(f"write {path}", error) from error
     finally:

@@ -17,8 +17,13 @@ def keep(engine: Engine, id: str) -> None:
     records, snapshots = engine.containers.records, engine.snapshots
     record, data = records.load(id), records.data(id)
     names = f"{records.root}/.names"
-    synced(f"{data}/container.json", f"{data}/bundle/config.json", f"{data}/bundle", data, names, records.root)
+    files = (f"{data}/{name}" for name in ("container.json", "init", "bundle/config.json"))
+    synced(*files, f"{data}/bundle", data, names, records.root)
     writable = f"{snapshots.root}/writable"
+    if snapshots.copied(id):
+        from veloci.kernel.files import sync_tree
+
+        sync_tree(f"{writable}/{id}/fs")
     synced(f"{writable}/{id}/fs", f"{writable}/{id}", writable, snapshots.root)
     for point in record.mounts:
         if point["type"] == "volume":

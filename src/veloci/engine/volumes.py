@@ -261,6 +261,10 @@ class Volumes:
             part = f"{home}/.fill-{os.urandom(6).hex()}"
             os.mkdir(part, 0o755)
             if _copy(root, path, part):
+                if os.listdir(part):
+                    from veloci.kernel.files import sync_tree
+
+                    sync_tree(part)  # what is in it now is never copied anew
                 os.rename(part, f"{home}/fill")
                 _pour(f"{home}/fill", place)
             else:

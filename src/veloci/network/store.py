@@ -177,6 +177,12 @@ def _write(path: str, data: bytes, *, lasting: bool) -> None:
     finally:
         os.close(descriptor)
     os.rename(part, path)
+    if lasting:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_name(text: str) -> bool:

@@ -240,6 +240,7 @@ def _changing(path: str) -> Iterator[dict[str, Any]]:
             out.flush()
             os.fsync(file)
         os.rename(aside, path)
+        os.fsync(lock)
     except OSError as error:
         raise HostError("keep credentials", error, where=path) from error
     finally:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import closing, contextmanager
 
+from veloci.content.files import sync_names
 from veloci.errors import Conflict, HostError, NotFound
+from veloci.kernel.files import sync_filesystem
 from veloci.layer.apply import apply
 from veloci.layer.stream import Verified, decompressed
 from veloci.layer.tree import remove_tree
@@ -31,7 +33,7 @@ def bundle(
     """Make the directory `target` with the layers in its `rootfs`; it appears when the block ends well, or not at all.
 
     layers: each the opened blob and its diff ID, base first. Gives the path where it is being made,
-    for config.json, and a descriptor of its root file system.
+    for config.json, and a descriptor of its root file system. After the block it outlives a power cut.
     owners, keep_links, hashes: as for `layer.apply`. ahead: makes an iterator one of which another thread has the
     next items ready: it reads and decompresses while this one makes files.
     Raises Conflict if `target` holds something, Corrupt, InvalidInput, HostError.
@@ -74,9 +76,11 @@ def _bundle(
                 ):
                     apply(tar, root, overlay=False, owners=owners, keep_links=keep_links, hashes=hashes)
             yield making, root
+            sync_filesystem(root)
         finally:
             os.close(root)
         os.rename(making, target)
+        sync_names(parent)
     except BaseException:
         directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         remove_tree(directory, os.fsencode(os.path.basename(making)))

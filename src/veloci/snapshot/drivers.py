@@ -68,6 +68,8 @@ def _chosen(snapshots: Snapshots, path: str) -> str:
     temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
     with open(temporary, "x", encoding="ascii") as file:
         file.write(f"{name}\n")
+        file.flush()
+        os.fdatasync(file.fileno())  # an empty one would stop every pull after a power cut
     with suppress(FileExistsError):  # another one has chosen
         os.link(temporary, path)
     os.unlink(temporary)

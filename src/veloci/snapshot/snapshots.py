@@ -152,10 +152,13 @@ class Snapshots:
         if not os.path.exists(f"{layer}/whole"):
             from fcntl import LOCK_SH
 
+            from veloci.kernel.files import sync_tree
+
             temporary = f"{self.root}/ingest/gone-{os.getpid()}-{os.urandom(6).hex()}"
             with Lock(self.root, LOCK_SH):  # else it might be collected
                 made(temporary)
                 self.merge(lowers, temporary)
+                sync_tree(temporary)  # it is never copied anew
                 try:
                     os.rename(temporary, f"{layer}/whole")
                 except OSError as error:
@@ -332,6 +335,8 @@ class Snapshots:
         temporary = f"{layer}/{os.getpid()}-{os.urandom(6).hex()}"
         with open(temporary, "x", encoding="ascii") as file:
             file.write(f"{SCRATCH}\n")
+            file.flush()
+            os.fdatasync(file.fileno())
         os.rename(temporary, f"{layer}/lowers")
 
     def _discard(self, path: str) -> None:

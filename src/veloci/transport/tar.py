@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 
-from veloci.content.files import write
+from veloci.content.files import appear, write
 from veloci.errors import HostError
 
 TYPE_CHECKING = False
@@ -70,8 +70,7 @@ class Writer:
         try:
             os.ftruncate(self._file, self._end + 2 * BLOCK)
             if self._aside:
-                os.fdatasync(self._file)
-                os.rename(self._aside, str(self._target))
+                appear(self._file, self._aside, str(self._target))
                 self._aside = ""
             elif callable(self._target):
                 self._target(self._chunks(), self._end + 2 * BLOCK)
