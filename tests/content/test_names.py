@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_an_index_left_behind_by_a_kill_is_made_true_again(names):
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.parametrize("call", ["rename", "fdatasync", "unlink", "mkdir"])
+@pytest.mark.parametrize("call", ["rename", "fdatasync", "unlink", "mkdir", "pwrite64"])
 def test_a_kill_at_any_step_leaves_the_old_name_or_the_new(names, call):
     names.set("h.io/a:1", ONE)
     code = f"from veloci.content.names import Names; from veloci.spec.image import Descriptor; Names({names.root!r}).set('h.io/a:1', Descriptor(media_type='text/plain', digest={of(b'2')!r}, size=1)); Names({names.root!r}).set('h.io/b:1', Descriptor(media_type='text/plain', digest={of(b'2')!r}, size=1))"
@@ -154,3 +155,16 @@ def test_the_names_of_an_image_are_found(names):
     assert names.standing(TWO.digest) == ["h:5000/c:1"]
     assert [name for name, _ in names.all("h:5000/c")] == ["h:5000/c:1"]
     assert list(names.all("h:5000")) == []
+
+
+def test_what_other_tools_read_is_written_anew_while_no_name_changes(names):
+    names.set("h.io/a:1", ONE)
+    code = f"from veloci.content.names import Names; print(flush=True); Names({names.root!r}).refresh()"
+    with open(f"{names.root}/index.lock", "rb") as lock:
+        flock(lock, LOCK_EX)
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    assert process.communicate(timeout=20) == (b"", None)
+    assert process.returncode == 0

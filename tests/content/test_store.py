@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from veloci.content.collect import sweep
+from veloci.content.files import temporary
 from veloci.content.store import Store
 from veloci.errors import Corrupt, HostError, InvalidInput, NotFound
 from veloci.spec import media
@@ -231,3 +233,40 @@ def test_a_blob_whose_writer_died_before_the_last_step_is_kept_whole(store):
         assert b"".join(chunks) == DATA
     assert Path(store.path(descriptor.digest)).read_bytes() == DATA
     assert not partial.exists()
+
+
+def test_a_blob_that_a_collection_takes_while_it_is_looked_for_is_not_here(store):
+    class Slow(Store):
+        """The collection comes before the note."""
+
+        def note(self, digest):
+            self.remove(digest)
+            super().note(digest)
+
+    assert not Slow(store.root).has(store.put(b"{}", media.CONFIG))
+
+
+def test_a_blob_that_comes_between_a_look_and_the_lock_is_not_written_again(store):
+    class Slow(Store):
+        """Somebody stores the blob right after it was first looked for."""
+
+        def has(self, descriptor):
+            found = super().has(descriptor)
+            store.put(b"{}", media.CONFIG)
+            return found
+
+    descriptor = Descriptor(media_type=media.CONFIG, digest=of(b"{}"), size=2)
+    with Slow(store.root).claim(descriptor) as claim:
+        assert claim.whole
+    assert os.listdir(f"{store.root}/ingest") == []
+
+
+def test_a_collection_takes_what_nobody_writes_and_spares_what_may_be_resumed(store):
+    place = Path(store.root, "ingest")
+    with temporary(store.root) as (_file, live):
+        for name in ("new-dead", "sha256-part"):
+            (place / name).write_bytes(bytes(5))
+        assert sweep(store.root) == 5
+        assert sorted(os.listdir(place)) == [os.path.basename(live), "sha256-part"]
+    assert sweep(store.root, 0) == 5
+    assert os.listdir(place) == []

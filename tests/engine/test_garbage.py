@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from fcntl import LOCK_SH
 
+import pytest
 from peers import Built, digest, tar
 
+from veloci.content.lease import Locked
 from veloci.engine.engine import Engine
 from veloci.engine.garbage import collect, needed
 from veloci.spec import media
@@ -75,3 +78,37 @@ def test_an_image_with_a_missing_part_keeps_the_others(tmp_path):
     engine.store.remove(digest(built.config))
     assert collect(engine) == 0
     assert set(engine.store.digests()) == {digest(built.manifest), digest(built.layers[0])}
+
+
+def test_a_collection_waits_for_who_notes_what_it_needs(tmp_path):
+    engine, _layouts, _images = images(tmp_path, "one")
+    code = (
+        "from veloci.engine.engine import Engine; from veloci.engine.garbage import collect; print(flush=True)\n"
+        f"collect(Engine({engine.root!r}, {engine.run_root!r}))"
+    )
+    with Locked(engine.store.root, LOCK_SH):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.7)
+        assert list(engine.store.digests()) != []
+    process.communicate(timeout=20)
+    assert list(engine.store.digests()) == []
+
+
+@pytest.mark.needs("root", "overlay")
+def test_what_is_named_while_blobs_are_collected_keeps_its_layers(tmp_path, monkeypatch):
+    engine, (built,), (one,) = images(tmp_path, "one")
+    tar_ = built.tars[0]
+    chain_id = engine.snapshots.apply("", digest(tar_), [tar_])
+    stale = engine.names.is_stale
+
+    def late():
+        """Between the collection of blobs and that of layers."""
+        stored(engine, built)
+        engine.names.set("docker.io/library/one:1", one)
+        return stale()
+
+    monkeypatch.setattr(engine.names, "is_stale", late)
+    collect(engine)
+    assert engine.snapshots.has(chain_id)

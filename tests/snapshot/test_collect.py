@@ -3,11 +3,18 @@
 import os
 import subprocess
 import sys
+from fcntl import LOCK_EX, LOCK_SH
+from threading import Thread
 
 import pytest
 
+from veloci.content.lease import Locked
+from veloci.content.store import Store
 from veloci.layer.diff import tree
 from veloci.snapshot import Snapshots
+from veloci.snapshot.snapshots import Lock
+from veloci.snapshot.unpack import Claim, Unpacking
+from veloci.spec import media
 from veloci.spec.digest import chain, of
 
 pytestmark = pytest.mark.needs("root", "overlay")
@@ -24,6 +31,7 @@ def snapshots(tmp_path):
         root = os.open(tmp_path / name, os.O_DIRECTORY)
         tars[name] = b"".join(tree(root))
         os.close(root)
+    found.tars = tars
     found.names = {"a": of(tars["a"]), "d": of(tars["d"])}
     found.names["b"] = chain(found.names["a"], of(tars["b"]))
     found.names["c"] = chain(found.names["b"], of(tars["c"]))
@@ -80,3 +88,59 @@ def test_what_a_killed_command_left_goes_and_what_a_running_one_makes_stays(snap
     assert os.listdir(f"{snapshots.root}/ingest") == ["sha256-" + "2" * 64]
     live.kill()
     live.wait()
+
+
+@pytest.mark.parametrize(
+    ("lock", "how", "what"),
+    [
+        (Lock, LOCK_SH, "collect([])"),
+        (Locked, LOCK_SH, "collect([])"),
+        (Lock, LOCK_EX, "prepare('box', '')"),
+        (Locked, LOCK_EX, "lease().note('sha256:' + '1' * 64)"),
+    ],
+)
+def test_who_collects_and_who_counts_on_layers_wait_for_each_other(snapshots, lock, how, what):
+    code = f"from veloci.snapshot import Snapshots; print(flush=True); Snapshots({snapshots.root!r}).{what}"
+    with lock(snapshots.root, how):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    assert process.communicate(timeout=20) == (b"", None)
+    assert process.returncode == 0
+
+
+def test_what_is_below_a_layer_that_comes_stays(snapshots, tmp_path):
+    store, tars = Store(str(tmp_path / "content")), snapshots.tars
+    layers = [(store.adopt([tars[name]], media.LAYER), of(tars[name])) for name in "ad"]
+    with Unpacking(snapshots, layers) as work:
+        snapshots.collect([])
+        assert there(snapshots) == "a"
+        assert snapshots.has(work.finish(store))
+
+
+def test_who_waits_for_a_layer_that_fails_makes_it(snapshots):
+    """It waited for the lock of a directory that is gone by then."""
+    name, got = "sha256:" + "1" * 64, []
+    first = Claim(snapshots, name, "")
+    second = Thread(target=lambda: got.append(Claim(snapshots, name, "")))
+    second.start()
+    second.join(0.3)
+    assert got == []
+    first.close()
+    second.join()
+    assert os.path.isdir(got[0].path)
+    got[0].close()
+
+
+def test_a_layer_that_comes_between_a_look_and_the_lock_is_not_made_again(snapshots):
+    class Slow(Snapshots):
+        """Somebody makes the layer right after it was first looked for."""
+
+        def has(self, chain_id):
+            found = super().has(chain_id)
+            snapshots.apply("", of(snapshots.tars["d"]), [snapshots.tars["d"]])
+            return found
+
+    snapshots.collect([])
+    assert Claim(Slow(snapshots.root), snapshots.names["d"], "").whole
