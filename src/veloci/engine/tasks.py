@@ -8,7 +8,7 @@ from __future__ import annotations
 from _thread import allocate_lock, get_ident, start_new_thread
 
 KEPT = 4 << 20  # bytes: of chunks of up to so many, the memory is used again
-WORKERS = 8  # threads that one stream may have, however many processors there are
+WORKERS = 4  # threads that one stream may have: who reads and hashes it is no faster than as many that pack
 
 _for: dict[int, int] = {}  # a thread of a stream -> the one that it works for
 
@@ -211,7 +211,7 @@ def spread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     if workers < 2 or len(first) < 2:
         yield from map(function, chain(first, source))
         return
-    yield from _made(function, chain(first, source), 2 * workers, workers)
+    yield from _made(function, chain(first, source), workers + 2, workers)
 
 
 def _made(function: Callable[[Any], Any] | None, items: Iterable[Any], depth: int, workers: int) -> Generator[Any]:
