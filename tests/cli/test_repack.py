@@ -1,5 +1,6 @@
 """Bundles: unpacked, changed and packed again, by us and by umoci, one from the other's."""
 
+import gzip
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from peers import Built, digest, run
 from peers import inside as veloci
 
 from veloci.layer import mtree
+from veloci.layer.pick import pick
 from veloci.spec import media
 
 pytestmark = pytest.mark.needs("root", "umoci")
@@ -359,6 +361,7 @@ def test_a_symlink_to_a_directory_stays_if_wanted(rich, tmp_path, keep):
     [
         ("--uid-map=a:b:c", "--uid-map: 'a:b:c' is no line of an ID map\n  try: CONTAINER:HOST:SIZE, 0:100000:65536"),
         ("--gid-map=0", "--gid-map: '0' is no line of an ID map\n  try: CONTAINER:HOST:SIZE, 0:100000:65536"),
+        ("--uid-map=0:4294967290:6", "--uid-map: '0:4294967290:6' goes beyond the last ID, 4294967294"),
     ],
 )
 def test_what_is_no_map(rich, tmp_path, flag, message):
@@ -373,3 +376,70 @@ def test_what_is_no_bundle(rich, tmp_path):
         1,
         f"veloci: {tmp_path}/b: is no bundle of unpack's: there is no umoci.json\n",
     )
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A directory of the host with a secret in it, which has an attribute."""
+    place = tmp_path / "outside"
+    place.mkdir()
+    for name in ("secret", "passwd"):
+        (place / name).write_bytes(b"the host's")
+    os.setxattr(place / "secret", "user.seen", b"1")
+    return place
+
+
+def test_links_of_a_bundle_bring_nothing_of_the_host_into_a_layer(rich, outside, tmp_path):
+    veloci("unpack", f"oci:{rich.path}:v0", tmp_path / "bundle")
+    assert stat.S_IMODE(os.stat(tmp_path / "bundle").st_mode) == 0o700  # programs with setuid are below
+    root = tmp_path / "bundle/rootfs"
+    shutil.rmtree(root / "etc")
+    os.symlink("../../outside", root / "etc")
+    os.symlink(outside, root / "directory")
+    os.symlink(outside / "secret", root / "file")
+    veloci("repack", tmp_path / "bundle", f"oci:{rich.path}:v1")
+    assert b"the host's" not in gzip.decompress(_last(rich.path))
+    with tarfile.open(fileobj=io.BytesIO(_last(rich.path))) as archive:
+        kinds = {info.name: (info.issym(), info.linkname, info.pax_headers) for info in archive}
+    assert kinds == {
+        "directory": (True, str(outside), {}),
+        "etc": (True, "../../outside", {}),
+        "file": (True, f"{outside}/secret", {}),
+    }
+    root.rename(tmp_path / "moved")
+    root.symlink_to(outside)
+    done = veloci("repack", tmp_path / "bundle", f"oci:{rich.path}:v2", check=False)
+    assert (done.returncode, done.stderr) == (1, f"veloci: {tmp_path}/bundle: open rootfs: Not a directory\n")
+
+
+def test_a_directory_that_became_a_link_is_looked_for_in_the_root(outside, tmp_path):
+    """Between the comparison and the reading: the container may still run."""
+    (tmp_path / "root").mkdir()
+    os.symlink(outside, tmp_path / "root/d")
+    root = os.open(tmp_path / "root", os.O_RDONLY)
+    with pytest.raises(FileNotFoundError):
+        b"".join(pick(root, [b"d/secret"]))
+    os.close(root)
+
+
+@pytest.mark.parametrize("name", ["..", r"\056\056", r"a\057b", "../../outside/secret"])
+def test_a_manifest_whose_names_lead_out_is_refused(rich, tmp_path, name):
+    veloci("unpack", f"oci:{rich.path}:v0", tmp_path / "bundle")
+    (manifest,) = (tmp_path / "bundle").glob("*.mtree")
+    lines = manifest.read_bytes().split(b"\n")
+    manifest.write_bytes(b"\n".join([*lines[:5], f"    {name} type=file".encode(), *lines[5:]]))
+    done = veloci("repack", tmp_path / "bundle", f"oci:{rich.path}:v1", check=False)
+    if name == "..":  # ends the root, and what follows is in none
+        assert done.stderr.startswith("veloci: mtree: ")
+    else:
+        assert done.stderr.endswith("is no file's name\n")
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("target", ["{}", "../../../../../../../../../../../..{}"])
+def test_a_link_that_is_kept_leads_inside(rich, outside, tmp_path, target):
+    link = ("away", b"", {"type": tarfile.SYMTYPE, "linkname": target.format(outside)})
+    built = Built(tmp_path / "hostile", [*rich.tars, layer(link), layer(("away/", None, {}), ("away/new", b"1", {}))])
+    veloci("unpack", "--keep-dirlinks", f"oci:{built.path}:v0", tmp_path / "ours")
+    assert sorted(os.listdir(outside)) == ["passwd", "secret"]
+    assert (tmp_path / "ours/rootfs/away/new").read_bytes() == b"1"

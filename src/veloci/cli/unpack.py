@@ -164,5 +164,7 @@ def _map(lines: tuple[str, ...], flag: str) -> Map:
                 f"{line!r} is no line of an ID map", where=flag, hint="CONTAINER:HOST:SIZE, 0:100000:65536"
             )
         first, second, size = map(int, numbers)
+        if max(first, second) + size >= 2**32:  # the last number means nobody: chown(2) leaves the owner as it is
+            raise InvalidInput(f"{line!r} goes beyond the last ID, {2**32 - 2}", where=flag)
         found.append((first, second, size))
     return found
