@@ -254,6 +254,30 @@ def test_a_push_goes_on_where_the_last_one_stopped(tmp_path, roots, monkeypatch)
     assert not list((tmp_path / "data/uploads").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (307, {"Location": "javascript:x"}, "the registry points to 'javascript:x'"),
+        (307, {"Location": ""}, "{host} redirects more than 8 times"),
+        (416, {}, "{host} answered 416: requested range not satisfiable"),
+    ],
+)
+@pytest.mark.parametrize("what", ["config", "layer"])
+def test_what_is_wrong_with_an_answer_is_told_and_not_what_it_leads_to(built, what, status, headers, message):
+    """Of a blob that is read as it comes: it is not damaged, there is none."""
+
+    def script(request):
+        if what == "layer" and digest(built.config) in request.path:
+            return request.reply(200, built.config)
+        if "/manifests/" in request.path:
+            return request.reply(200, built.manifest, Content_Type=built.document["mediaType"])
+        return request.reply(status, **headers) if "/blobs/" in request.path else request.reply(200, b"{}")
+
+    with Scripted(script) as server:
+        said = failed("pull", "-q", f"{server.address}/app:v0")
+    assert said.partition(": ")[2].partition(": ")[2].startswith(message.format(host=server.address)), said
+
+
 @pytest.mark.parametrize("tag", ["../../../etc/x", "..", ".hidden"])
 def test_a_tag_that_is_a_path_is_not_believed(built, tmp_path, tag):
     def tempts(request):

@@ -320,11 +320,18 @@ def test_whom_a_redirect_leads_to_is_not_told_who_we_are_when_it_asks(wants):
         assert cdn.seen == [("GET", "/blob", None)]
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1"])
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1", "x" * 70_000])
 def test_a_redirect_to_no_web_address_is_refused(target):
     answer = v2(lambda request: request.reply(302, Location=target))
     with Scripted(answer) as bad, pytest.raises(InvalidInput, match="the registry points to"):
         whole(repository(bad.address))
+
+
+def test_who_cannot_be_reached_after_a_redirect_is_named():
+    answer = v2(lambda request: request.reply(307, Location="http://who@127.0.0.1:1/x"))
+    with Scripted(answer) as bad, pytest.raises(Unavailable) as failure:
+        whole(repository(bad.address))
+    assert str(failure.value) == f"{BLOB.digest}: cannot reach 127.0.0.1:1: connection refused"
 
 
 def test_a_list_that_never_ends_is_refused():

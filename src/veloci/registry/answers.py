@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veloci.errors import Denied, InvalidInput, Unavailable, VelociError
-from veloci.registry import protocol, urls
+from veloci.registry import http, protocol, urls
 from veloci.registry.failures import ByProxy, Cut, Failure, Gone, Silent, Untrusted
 from veloci.registry.inner import is_inner
 
@@ -28,11 +28,14 @@ def check_target(url: str, origin: str, where: str) -> None:
 
 
 def joined(url: str, target: str, where: str) -> str:
-    """Where `target`, found at `url`, leads. Raises InvalidInput for what is no address."""
+    """Where `target`, found at `url`, leads. Raises InvalidInput for what is no address, or longer than a head is."""
     try:
-        return urls.join(url, target)
+        found = urls.join(url, target)
     except ValueError:
-        raise InvalidInput(f"the registry points to {target[:200]!r}", where=where) from None
+        found = ""
+    if not found or len(found) > http.HEAD:
+        raise InvalidInput(f"the registry points to {target[:200]!r}", where=where)
+    return found
 
 
 def same_origin(url: str, origin: str) -> bool:

@@ -66,7 +66,7 @@ def _skip(response: Response, descriptor: Descriptor, start: int) -> int:
         found = protocol.byte_range(response.headers.get("Content-Range", ""))
         if found is None or found[0] != start or found[2] not in (None, descriptor.size):
             said = response.headers.get("Content-Range", "none")
-            raise Corrupt(descriptor.digest, want=f"bytes {start}-/{descriptor.size}", got=said)
+            raise Corrupt(descriptor.digest, want=f"bytes {start}-/{descriptor.size}", got=said[:200])
         total = start
     length = response.headers.get("Content-Length", "")
     if length.isascii() and length.isdecimal() and int(length) + (total or 0) != descriptor.size:

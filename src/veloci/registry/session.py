@@ -216,8 +216,8 @@ class Session:
     ) -> Response:
         """The last answer, after redirects, challenges and retries."""
         redirects = challenges = failures = 0
-        host = urls.split(url).netloc
         while True:
+            host = urls.split(url).netloc.rpartition("@")[2]  # which may be another after a redirect
             used = self._signature(url, auth, scope)
             signed = {**headers, "Authorization": used} if used else headers
             try:

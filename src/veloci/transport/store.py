@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veloci.errors import Corrupt, InvalidInput, NotFound
+from veloci.errors import Corrupt, InvalidInput, NotFound, VelociError
 from veloci.spec import media
 from veloci.spec.image import ImageConfig, Manifest
 from veloci.transport.memory import Memory
@@ -10,7 +10,7 @@ from veloci.transport.place import Place, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from veloci.content.names import Names
     from veloci.content.store import Store
@@ -88,11 +88,14 @@ class StorePlace(Place):
             if claim.whole:
                 return self.words[2]
             failure = None
-            with opened(claim.start) as wire, claim.keeping(wire) as chunks:
+            missed: list[VelociError] = []
+            with opened(claim.start) as wire, claim.keeping(_noted(wire, missed)) as chunks:
                 if self.watch and self.watch.wants(descriptor.digest):
                     try:
                         self.watch.read(descriptor.digest, chunks)
                     except (Corrupt, InvalidInput) as error:
+                        if missed:
+                            raise missed[0] from None
                         failure = error  # a damaged blob is told as one, when it is read to its end
                 drain(chunks)
             if failure:
@@ -127,3 +130,12 @@ class StorePlace(Place):
             for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=False):
                 if media.compression(layer.media_type):
                     self._memory.note_form(diff_id, layer)
+
+
+def _noted(chunks: Iterable[bytes], errors: list[VelociError]) -> Iterator[bytes]:
+    """Pass chunks through, and note the error that ends them: whoever reads them may have errors of the same kind."""
+    try:
+        yield from chunks
+    except VelociError as error:
+        errors.append(error)
+        raise
