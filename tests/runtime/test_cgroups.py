@@ -433,6 +433,35 @@ def test_the_hosts_console_is_not_the_containers(either):
     assert "/dev/two: Operation not permitted" in done.stderr
 
 
+def opened(runtime, node, *rules):
+    """Whether a container opens a node that it makes itself; after a rule against all, as docker has it, and `rules`."""
+
+    def change(config):
+        config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}, *rules]}
+        for name in ("bounding", "effective", "permitted"):
+            config["process"]["capabilities"][name] += ["CAP_MKNOD", "CAP_DAC_OVERRIDE"]
+
+    (runtime.bundle / "rootfs/bin/mknod").symlink_to("busybox")
+    done = runtime.run("sh", "-c", f"mknod /dev/one {node}; : <>/dev/one && echo opened; :", change=change)
+    assert (done.stdout == "opened\n") != ("/dev/one: Operation not permitted" in done.stderr), done.stderr
+    return done.stdout != ""
+
+
+TUN = pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="this kernel has no /dev/net/tun")
+
+
+@TUN
+def test_a_tunnel_is_the_containers_to_make_and_open(either):
+    """VPNs do so, with runc before 1.2 and from 1.2.4 on."""
+    assert opened(either, "c 10 200")
+
+
+@TUN
+def test_a_rule_for_tunnels_stands(runtime):
+    """runc allows them after all rules; its notes say that a rule takes them away."""
+    assert not opened(runtime, "c 10 200", {"allow": False, "access": "w", "type": "c", "major": 10, "minor": 200})
+
+
 @pure
 @pytest.mark.needs("unshare")
 def test_version_2_allows_devices_by_a_program(either):

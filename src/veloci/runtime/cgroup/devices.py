@@ -23,6 +23,8 @@ _ALWAYS: tuple[DeviceRule, ...] = (
     (True, "c", 5, 2, "rwm"),
     (True, "c", 136, None, "rwm"),
 )
+# /dev/net/tun, which VPNs make for themselves. runc 1.2 took it away and 1.2.4 gave it back, crun too: callers need it.
+_TUN: DeviceRule = (True, "c", 10, 200, "rwm")
 
 
 def check(resources: Resources) -> None:
@@ -50,7 +52,7 @@ def ignored(resources: Resources) -> list[str]:
 
 
 def rules(resources: Resources) -> list[DeviceRule]:
-    """The rules in their order; a later one wins. The numbers -1 and none mean any."""
+    """The rules in their order; a later one wins. The numbers -1 and none mean any. A rule for tun itself stands."""
     found: list[DeviceRule] = [(False, "a", None, None, "rwm")]
     for rule in resources.devices:
         major, minor = (None if number in (None, -1) else number for number in (rule.major, rule.minor))
@@ -60,4 +62,7 @@ def rules(resources: Resources) -> list[DeviceRule]:
         else:
             kinds = "bc" if kind == "a" else kind
             found += [(rule.allow, each, major, minor, known(rule.access) or "rwm") for each in kinds]
-    return found if found == [(True, "a", None, None, "rwm")] else [*found, *_ALWAYS]
+    if found == [(True, "a", None, None, "rwm")]:
+        return found
+    named = any(rule[1:4] == _TUN[1:4] for rule in found)
+    return [*found, *_ALWAYS] if named else [*found, *_ALWAYS, _TUN]
