@@ -66,6 +66,15 @@ def test_rlimits_are_set(either):
     assert len(table) == 16
 
 
+def test_a_limit_that_may_not_be_set_is_named(runtime):
+    """More open files than fs.nr_open no one may have."""
+    limits = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 2**40}]
+    done = runtime.run("true", change=process(rlimits=limits))
+    wanted = "config.json: $.process.rlimits: rlimits: RLIMIT_NOFILE: prlimit64: Operation not permitted"
+    assert (done.returncode, wanted in done.stderr) == (1, True), done.stderr
+    assert runtime.traces() == []
+
+
 def _may(limit):
     """Whether this host's root may set it: without CAP_SYS_RESOURCE none can be raised."""
     hard = resource.getrlimit(getattr(resource, limit["type"], resource.RLIMIT_CPU))[1]

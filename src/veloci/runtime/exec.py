@@ -154,8 +154,11 @@ class _Entering:
 
     def rlimits(self, pid: int) -> None:
         """Set the limits of a process that is root in its own namespace only."""
-        for limit in self.process.rlimits:
-            p.setrlimit(pid, identity.RLIMITS[limit.type], limit.soft, limit.hard)
+        for index, limit in enumerate(self.process.rlimits):
+            try:
+                p.setrlimit(pid, identity.RLIMITS[limit.type], limit.soft, limit.hard)
+            except OSError as error:
+                raise HostError(f"set {limit.type}", error, where=f"process: $.rlimits[{index}]") from error
 
 
 def _steps(process: Process, linux: dict[str, Any], keyring: str, *, userns: bool) -> list[Step]:

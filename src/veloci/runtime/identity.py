@@ -75,7 +75,7 @@ def compile(process: Process, *, filtered: bool, rootless: bool, at: str = "$.pr
             raise InvalidInput(f"{level} is not between 0 and 7", where=f"config.json: {at}.ioPriority.priority")
         steps.append(("io_priority", f"{at}.ioPriority", {"values": [number, level]}))
     if process.rlimits:
-        limits = [(RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits]
+        limits = [(limit.type, RLIMITS[limit.type], limit.soft, limit.hard) for limit in process.rlimits]
         if rootless:
             steps.append(("ask", f"{at}.rlimits", {"question": "rlimits"}))
         else:

@@ -358,7 +358,7 @@ class Starting:
             try:
                 p.setrlimit(pid, RLIMITS[limit.type], limit.soft, limit.hard)
             except OSError as error:
-                raise HostError("set limit", error, where=f"config.json: $.process.rlimits[{index}]") from error
+                raise HostError(f"set {limit.type}", error, where=f"config.json: $.process.rlimits[{index}]") from error
 
     def ready(self, _pid: int) -> None:
         """It is made: say so on disk."""

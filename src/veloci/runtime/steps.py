@@ -157,10 +157,13 @@ def io_priority(child: Child, values: Sequence[int]) -> None:
     process.set_io_priority(*values)
 
 
-def rlimits(child: Child, limits: Sequence[tuple[int, int, int]]) -> None:
-    """Set resource limits."""
-    for resource, soft, hard in limits:
-        process.setrlimit(0, resource, soft, hard)
+def rlimits(child: Child, limits: Sequence[tuple[str, int, int, int]]) -> None:
+    """Set resource limits; the first of each is the limit's name."""
+    for name, resource, soft, hard in limits:
+        try:
+            process.setrlimit(0, resource, soft, hard)
+        except OSError as error:
+            raise OSError(error.errno, f"{name}: {error.strerror}") from error
 
 
 def bound(child: Child, keep: int) -> None:
