@@ -256,7 +256,8 @@ def test_a_mirror_may_be_for_digests_only(conf):
         assert mirror.seen
 
 
-def test_given_credentials_are_not_for_mirrors(conf):
+@pytest.mark.parametrize("token", [False, True])
+def test_given_credentials_are_not_for_mirrors(conf, token):
     from veloci.registry.credentials import Credentials
 
     def private(request):
@@ -266,7 +267,8 @@ def test_given_credentials_are_not_for_mirrors(conf):
 
     with Scripted(private) as mirror, Scripted(private) as own:
         rewritten(conf, {"location": f"{mirror.address}/m"}, location=f"{own.address}/x")
-        there = repository("images.example", "app:v0", credentials=Credentials("me", "secret"))
+        given = {"token": "tok"} if token else {"credentials": Credentials("me", "secret")}
+        there = repository("images.example", "app:v0", **given)
         assert there.manifest()[1] == MANIFEST
     assert {auth for _, _, auth in mirror.seen} == {None}
 

@@ -275,8 +275,15 @@ def outside(own_netns):
 
 
 @pytest.mark.needs("root", "ip")
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "localhost"])
-def test_a_registry_out_there_cannot_send_us_to_an_inner_host(outside, host):
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "localhost", "inner.example"])
+def test_a_registry_out_there_cannot_send_us_to_an_inner_host(outside, host, monkeypatch):
+    """Also not by a name of its own that stands for one."""
+    from veloci.registry import connections
+
+    resolve = connections.getaddrinfo
+    monkeypatch.setattr(
+        connections, "getaddrinfo", lambda name, *more: resolve(name.replace(b"inner.example", b"127.0.0.1"), *more)
+    )
     with Scripted(serves) as victim:
         port = victim.address.rpartition(":")[2]
 
@@ -332,10 +339,14 @@ def test_an_encrypted_registry_leads_to_none_in_the_open_and_none_inside_also_be
 @pytest.mark.needs("openssl")
 def test_a_redirect_must_not_leave_encryption(tls):
     with Scripted(lambda request: request.reply(200, DATA)) as plain:
-        answer = v2(lambda request: request.reply(307, Location=f"http://{plain.address}/blob"))
-        refused = pytest.raises(Denied, match="without encryption")
-        with Scripted(answer, tls / "server.pem") as server, refused:
-            whole(repository(server.address, tls_verify=False))
+        status = {"GET": 307, "POST": 202}
+        answer = v2(lambda request: request.reply(status[request.command], Location=f"http://{plain.address}/blob"))
+        with Scripted(answer, tls / "server.pem") as server:
+            there = repository(server.address, tls_verify=False)
+            with pytest.raises(Denied, match="without encryption"):
+                whole(there)
+            with pytest.raises(Denied, match="without encryption"):
+                there.upload(BLOB, opened())
         assert plain.seen == []
 
 
