@@ -219,6 +219,9 @@ def test_a_full_disk_is_said_clearly_and_frees_what_was_written(tmp_path):
             with pytest.raises(HostError, match=r"^store a blob: No space left on device$"):
                 store.adopt(cut(DATA), media.LAYER)
             store.put(b"{}", media.EMPTY)
+            with pytest.raises(HostError, match=r"^store a blob: No space left on device$"):
+                store.put(bytes(3 << 20), media.LAYER)  # the one write of which begins well
+            assert list(store.digests()) == [of(b"{}")]
     finally:
         subprocess.run(["umount", tmp_path / "small"], check=True)
 

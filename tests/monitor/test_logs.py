@@ -72,6 +72,14 @@ def test_it_is_bounded_and_keeps_the_newest(path, tmp_path):
     assert [int(text) for _, text in entries(path, tail=3)] == [197, 198, 199]
 
 
+def test_what_an_earlier_start_has_written_counts(path, tmp_path):
+    for number in range(100):
+        log = Log(path, max_size=2000, max_files=2)
+        log.write("stdout", b"%d\n" % number)
+        log.close()
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 4000
+
+
 def test_one_file_only_is_begun_again(path, tmp_path):
     log = Log(path, max_size=500, max_files=1)
     for number in range(50):
