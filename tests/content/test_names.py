@@ -1,5 +1,6 @@
 """Names: files that always tell the truth, and an index that other tools read."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -168,3 +169,40 @@ def test_what_other_tools_read_is_written_anew_while_no_name_changes(names):
             process.wait(0.5)
     assert process.communicate(timeout=20) == (b"", None)
     assert process.returncode == 0
+
+
+@pytest.fixture
+def full(tmp_path):
+    """Names in a file system of 256 KiB and 60 inodes, and what fills it: with bytes, or with files."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=60", "tmpfs", place], check=True)
+
+    def fill(how):
+        with contextlib.suppress(OSError):
+            if how == "bytes":
+                with (place / "filler").open("wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+            for number in range(60):
+                (place / f"filler{number}").touch()
+
+    yield Names(f"{place}/content"), fill, place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("how", ["bytes", "files"])
+def test_a_name_is_removed_on_a_full_disk_and_the_index_follows(full, how):
+    names, fill, place = full
+    every = [f"h.io/a:{number}" for number in range(40)]  # whose index takes more room than one name gives back
+    for name in every:
+        names.set(name, ONE)
+    fill(how)
+    names.remove(every.pop())
+    assert sorted(name for name, _ in names.all()) == sorted(every)
+    for path in place.glob("filler*"):
+        path.unlink()
+    if names.is_stale():
+        names.refresh()
+    assert [name for name, _ in indexed(names)] == sorted(every)

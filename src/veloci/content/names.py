@@ -154,6 +154,7 @@ class Names:
         """
         from fcntl import LOCK_EX, flock
 
+        from veloci.blocks import suppress
         from veloci.content.ingest import room
 
         stale, done = f"{self.root}/index.stale", False
@@ -169,7 +170,8 @@ class Names:
             change()
             done = True
             self._index(None if anew else (name, descriptor))
-            os.unlink(stale)
+            with suppress(FileNotFoundError):  # the disk had no room for it before the name went
+                os.unlink(stale)
         except FileNotFoundError:
             raise NotFound(f"no image is named {name}") from None
         except OSError as error:
