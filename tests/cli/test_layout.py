@@ -159,6 +159,20 @@ def test_a_collection_waits_for_a_copy(built, tmp_path):
     collector.stdout.close()
 
 
+@pytest.mark.parametrize("link", ["blobs", "blobs/sha256", "blobs/other"])
+def test_a_collection_removes_nothing_that_a_link_leads_to(built, tmp_path, link):
+    (tmp_path / "mine/sha256").mkdir(parents=True)
+    (tmp_path / "mine/sha256/letter").write_bytes(b"mine")
+    place = built.path / link
+    if place.exists():
+        place.rename(tmp_path / "aside")
+    place.symlink_to(tmp_path / "mine" if link == "blobs" else tmp_path / "mine/sha256")
+    built.path.joinpath("index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    done = veloci("layout", "gc", built.path, check=False)
+    assert (done.returncode, "collect garbage: Not a directory" in done.stderr) == (1, True), done.stderr
+    assert (tmp_path / "mine/sha256/letter").read_bytes() == b"mine"
+
+
 def test_a_collection_removes_what_a_killed_copy_left(built):
     (built.path / ".veloci-1-aa").write_bytes(b"half")
     veloci("layout", "gc", built.path)

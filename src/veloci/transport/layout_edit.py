@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from veloci.spec.digest import Digest
     from veloci.spec.image import Descriptor
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # what a link leads to is not the layout's
+
 
 def create(path: str) -> None:
     """Make an empty layout in the directory `path`. Raises Conflict if there is one, HostError."""
@@ -54,9 +56,11 @@ def collect(path: str) -> list[tuple[Digest, int]]:
     """
     source = LayoutSource(Folder(path))
     try:
-        held = os.open(f"{path}/blobs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held = os.open(f"{path}/blobs", _FOLDER)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise HostError("collect garbage", error, where=f"{path}/blobs") from error
     try:
         flock(held, LOCK_EX)
         source = LayoutSource(Folder(path))
@@ -65,11 +69,15 @@ def collect(path: str) -> list[tuple[Digest, int]]:
             _mark(source, entry, needed)
         removed = []
         for algorithm in sorted(os.listdir(held)):
-            for encoded in sorted(os.listdir(f"{path}/blobs/{algorithm}")):
-                if f"{algorithm}:{encoded}" not in needed:
-                    blob = f"{path}/blobs/{algorithm}/{encoded}"
-                    removed.append((f"{algorithm}:{encoded}", os.lstat(blob).st_size))
-                    os.unlink(blob)
+            folder = os.open(algorithm, _FOLDER, dir_fd=held)
+            try:
+                for encoded in sorted(os.listdir(folder)):
+                    if f"{algorithm}:{encoded}" not in needed:
+                        size = os.stat(encoded, dir_fd=folder, follow_symlinks=False).st_size
+                        os.unlink(encoded, dir_fd=folder)
+                        removed.append((f"{algorithm}:{encoded}", size))
+            finally:
+                os.close(folder)
         for name in os.listdir(path):
             if name.startswith(ASIDE):  # of a copy that was killed
                 os.unlink(f"{path}/{name}")
