@@ -88,8 +88,8 @@ ROOTLESS = "rootless container requires user namespaces\n  try: sudo, or veloci-
         ("veloci network namespace vtno", "veloci: /run/netns*: Permission denied\n  try: run it as root, or as the owner of the file", 1),
         ("veloci network show", "veloci: read this namespace: setns: Operation not permitted\n  try: run it as root: networks need CAP_NET_ADMIN", 1),
         ("veloci start nosuch", "veloci: no such container: nosuch\n  try: veloci ps -a", 1),
-        ("veloci-runtime run x", f"veloci-runtime: veloci-runtime run failed: {ROOTLESS}", 1),
-        ("veloci-runtime create x", f"veloci-runtime: veloci-runtime create failed: {ROOTLESS}", 1),
+        ("veloci-runtime run x", f"veloci-runtime run failed: {ROOTLESS}", 1),
+        ("veloci-runtime create x", f"veloci-runtime create failed: {ROOTLESS}", 1),
         ("veloci-runtime --root /nosuch state x", "veloci-runtime: container does not exist", 1),
     ],
 )  # fmt: skip

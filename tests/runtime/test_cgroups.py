@@ -223,7 +223,7 @@ def test_a_limit_that_the_host_cannot_set_is_named_and_leaves_nothing(runtime, w
         if name in wanted and (CGROUP / controller).exists():
             pytest.skip(f"this host has {controller}")
     done = runtime.run("true", change=resources(**wanted))
-    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: {message}"
     assert runtime.traces() == []
 
 
@@ -535,10 +535,7 @@ def test_version_2_is_mounted_in_the_container(either):
 )  # fmt: skip
 def test_version_2_names_what_it_cannot_do(runtime, wanted, message):
     done = unified(runtime, "true", change=resources(**wanted))
-    assert (
-        done.stderr.splitlines()[0]
-        == f"veloci-runtime: veloci-runtime run failed: config.json: $.linux.resources.{message}"
-    )
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: $.linux.resources.{message}"
     assert runtime.traces() == []
 
 

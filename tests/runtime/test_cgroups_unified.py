@@ -244,7 +244,7 @@ def test_an_update_reads_resources_as_json_and_reaches_one_that_is_created(runti
 )  # fmt: skip
 def test_a_limit_that_the_kernel_refuses_is_named_and_leaves_nothing(runtime, wanted, message):
     done = runtime.run("true", change=grouped(**wanted))
-    start = f"veloci-runtime: veloci-runtime run failed: config.json: $.linux.resources.{message}"
+    start = f"veloci-runtime run failed: config.json: $.linux.resources.{message}"
     assert done.stderr.startswith(start), done.stderr
     assert (runtime.left(), (CGROUP / GROUP).exists()) == ([], False)
 

@@ -93,7 +93,7 @@ def test_sockets_of_a_service_manager_are_handed_on_by_whom_they_are_for(either,
 def test_a_number_of_sockets_that_is_none_is_refused(runtime):
     runtime.configure("true")
     done = call(runtime, "run", "--bundle", str(runtime.bundle), runtime.id, environment={"LISTEN_FDS": "x"})
-    assert done.stderr == "veloci-runtime: veloci-runtime run failed: LISTEN_FDS: 'x' is not a number\n"
+    assert done.stderr == "veloci-runtime run failed: LISTEN_FDS: 'x' is not a number\n"
 
 
 def test_a_descriptor_of_the_process_is_sent(runtime, tmp_path):
@@ -246,7 +246,7 @@ def test_in_runcs_place_it_has_runcs_name(runtime, tmp_path):
     version = runtime("--version").stdout.splitlines()
     assert version[0].startswith("runc version ")
     assert [line.partition(":")[0] for line in version[1:]] == ["commit", "spec", "libseccomp"]
-    assert runtime("create", "--bundle", "/nowhere", "x").stderr.startswith("runc: runc create failed: ")
+    assert runtime("create", "--bundle", "/nowhere", "x").stderr.startswith("runc create failed: ")
 
 
 def test_features_are_at_least_runcs(runtime):

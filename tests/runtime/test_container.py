@@ -108,7 +108,7 @@ def test_limits_are_set_and_updated(runtime):
 )  # fmt: skip
 def test_a_failure_names_its_place_and_leaves_nothing(runtime, change, message):
     done = runtime.run("true", change=change)
-    assert (done.returncode, done.stderr.split("\n")[0]) == (1, f"veloci-runtime: veloci-runtime run failed: {message}")
+    assert (done.returncode, done.stderr.split("\n")[0]) == (1, f"veloci-runtime run failed: {message}")
     assert runtime.traces() == []
 
 

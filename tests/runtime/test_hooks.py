@@ -112,7 +112,7 @@ def test_a_hook_that_fails_before_the_start_ends_the_container(runtime, noted, n
     done = runtime.run("true", change=change)
     assert done.returncode == 1
     assert done.stderr == (
-        f"veloci-runtime: veloci-runtime run failed: config.json: $.hooks.{name}[1]: "
+        f"veloci-runtime run failed: config.json: $.hooks.{name}[1]: "
         f"error running {name} hook #1: /bin/sh failed with status 3: told; why\n"
     )
     assert noted.read_text() == "poststop\n"
@@ -159,7 +159,7 @@ def test_a_failing_poststop_hook_does_not_stop_the_others(runtime, noted):
 def test_a_hook_that_outlasts_its_timeout_is_killed(runtime, name):
     done = runtime.run("true", change=lambda c: c.update(hooks={name: [shell("exec sleep 50", timeout=1)]}))
     assert done.stderr == (
-        f"veloci-runtime: veloci-runtime run failed: config.json: $.hooks.{name}[0]: "
+        f"veloci-runtime run failed: config.json: $.hooks.{name}[0]: "
         f"error running {name} hook #0: /bin/sh: took more than 1 s\n"
     )
     assert runtime.traces() == []
@@ -208,5 +208,5 @@ def test_a_hook_in_the_container_has_its_place_and_environment(runtime):
 )
 def test_a_hook_that_cannot_be_is_refused_before_anything_is_made(runtime, hook, message):
     done = runtime.run("true", change=lambda c: c.update(hooks={"poststop": [hook]}))
-    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: {message}"
     assert runtime.traces() == []

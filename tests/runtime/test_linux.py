@@ -263,7 +263,7 @@ def test_a_network_device_moves_in_with_its_addresses(runtime, device):
 )
 def test_a_network_device_that_cannot_be_is_named(runtime, devices, message):
     done = runtime.run("true", change=linux(netDevices=devices))
-    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: {message}"
     assert runtime.traces() == []
 
 

@@ -365,6 +365,6 @@ def test_a_mount_that_cannot_be_is_named_and_leaves_nothing(runtime, mount, mess
     done = runtime.run("true", change=lambda c: c["mounts"].append(mount))
     line = done.stderr.splitlines()[0]
     assert done.returncode == 1
-    assert line.startswith("veloci-runtime: veloci-runtime run failed: config.json: $.mounts[7]")
+    assert line.startswith("veloci-runtime run failed: config.json: $.mounts[7]")
     assert line.endswith(f": {message}")
     assert runtime.traces() == []

@@ -184,7 +184,7 @@ def test_a_path_of_another_kind_of_namespace_is_refused(runtime):
     done = runtime.run("true", change=change)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == (
-        "veloci-runtime: veloci-runtime run failed: config.json: $.linux.namespaces[4].path: /proc/self/ns/uts is no network namespace"
+        "veloci-runtime run failed: config.json: $.linux.namespaces[4].path: /proc/self/ns/uts is no network namespace"
     )
     assert runtime.traces() == []
 
@@ -282,5 +282,5 @@ def test_a_container_without_a_pid_namespace_is_killed_whole(runtime):
 )  # fmt: skip
 def test_namespaces_that_cannot_be_are_refused(runtime, change, message):
     done = runtime.run("true", change=lambda c: change(c["linux"]))
-    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: config.json: {message}"
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: {message}"
     assert runtime.traces() == []

@@ -175,7 +175,4 @@ def test_a_manager_that_is_not_there_is_an_error(runtime, manager):
     tell(runtime, "READY=1")
     assert run.wait(10) == 1
     said = (runtime.bundle.parent / "output").read_text()
-    assert (
-        said
-        == "veloci-runtime: veloci-runtime run failed: NOTIFY_SOCKET: tell the service manager: No such file or directory\n"
-    )
+    assert said == "veloci-runtime run failed: NOTIFY_SOCKET: tell the service manager: No such file or directory\n"

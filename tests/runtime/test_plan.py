@@ -100,7 +100,7 @@ def test_a_failure_is_explained_on_demand(runtime):
     runtime.configure("true", change=lambda c: c["mounts"].append({"destination": "/x", "type": "nofs"}))
     done = runtime("--explain", "run", "--bundle", str(runtime.bundle), runtime.id)
     assert done.stderr.splitlines() == [
-        "veloci-runtime: veloci-runtime run failed: config.json: $.mounts[7]: filesystem: fsopen: No such device",
+        "veloci-runtime run failed: config.json: $.mounts[7]: filesystem: fsopen: No such device",
         "  the step filesystem: fsopen(...), fsconfig(source=...), fsmount(...), mkdirat where it lacks, move_mount(...)",
         "  its reason: made whole as a descriptor, attached to a place that the kernel resolved in the root",
         "  what to do: at $.mounts[7]: name a type of /proc/filesystems, or load the kernel's module for it",

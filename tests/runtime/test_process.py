@@ -310,8 +310,7 @@ def asked(runtime, affinity):
 def test_a_list_of_processors_that_is_none_is_refused(runtime, text):
     done = runtime.run("true", change=process(execCPUAffinity={"final": text}))
     assert done.stderr.splitlines()[0] == (
-        "veloci-runtime: veloci-runtime run failed: config.json: $.process.execCPUAffinity.final: "
-        f"{text!r} is not a list of processors"
+        f"veloci-runtime run failed: config.json: $.process.execCPUAffinity.final: {text!r} is not a list of processors"
     )
 
 
@@ -345,5 +344,5 @@ def test_a_label_that_the_host_cannot_give_is_refused(runtime, flag):
     name = {"apparmorProfile": "AppArmor", "selinuxLabel": "SELinux"}[flag]
     done = runtime.run("true", change=process(**{flag: "some"}))
     assert done.stderr.splitlines()[0] == (
-        f"veloci-runtime: veloci-runtime run failed: config.json: $.process.{flag}: {name} is not enabled on this host"
+        f"veloci-runtime run failed: config.json: $.process.{flag}: {name} is not enabled on this host"
     )

@@ -158,7 +158,7 @@ def test_no_group_can_be_made_set_or_paused_here(ours):
         pytest.skip("this user has groups")
     done = ours.run("true", change=lambda c: c["linux"].update(resources={"pids": {"limit": 5}}))
     message = "config.json: $.linux.resources: cannot set limits: the container has no cgroup"
-    assert done.stderr.splitlines()[0] == f"veloci-runtime: veloci-runtime run failed: {message}"
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: {message}"
     ours.detached("sleep", "100")
     done = ours("pause", ours.id)
     assert done.stderr == "veloci-runtime: cannot pause a container that has no cgroup\n"

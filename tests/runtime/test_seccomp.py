@@ -221,8 +221,5 @@ def test_a_listener_answers_for_the_container(mkdir, listener, privileges):
 )  # fmt: skip
 def test_a_profile_that_cannot_be_is_refused_and_leaves_nothing(runtime, change, place):
     done = runtime.run("true", change=change)
-    assert (
-        done.stderr.splitlines()[0]
-        == f"veloci-runtime: veloci-runtime run failed: config.json: $.linux.seccomp.{place}"
-    )
+    assert done.stderr.splitlines()[0] == f"veloci-runtime run failed: config.json: $.linux.seccomp.{place}"
     assert runtime.traces() == []

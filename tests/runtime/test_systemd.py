@@ -262,7 +262,7 @@ def test_what_systemd_refuses_is_said_and_leaves_nothing(runtime):
     runtime.configure("true", change=change)
     done = runtime("--systemd-cgroup", "run", "--bundle", str(runtime.bundle), runtime.id)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"veloci-runtime: veloci-runtime run failed: start the unit {SCOPE}: ")
+    assert done.stderr.startswith(f"veloci-runtime run failed: start the unit {SCOPE}: ")
     assert "NoSuchThing" in done.stderr
     assert runtime.left() == []
 
@@ -283,7 +283,7 @@ def test_what_systemd_refuses_is_said_and_leaves_nothing(runtime):
 def test_a_path_that_is_no_scope_is_refused(runtime, path, message):
     runtime.configure("true", change=lambda config: config["linux"].update(cgroupsPath=path))
     done = runtime("--systemd-cgroup", "run", "--bundle", str(runtime.bundle), runtime.id)
-    assert done.stderr == f"veloci-runtime: veloci-runtime run failed: config.json: $.linux.cgroupsPath: {message}\n"
+    assert done.stderr == f"veloci-runtime run failed: config.json: $.linux.cgroupsPath: {message}\n"
     assert runtime.left() == []
 
 
@@ -297,7 +297,7 @@ def test_without_systemd_the_flag_is_refused(runtime):
     done = runtime("--systemd-cgroup", "run", "--bundle", str(runtime.bundle), runtime.id)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "veloci-runtime: veloci-runtime run failed: --systemd-cgroup: systemd not running on this host, cannot use systemd cgroups manager",
+        "veloci-runtime run failed: --systemd-cgroup: systemd not running on this host, cannot use systemd cgroups manager",
         "  try: let the caller use the driver cgroupfs",
     ]
     assert runtime.left() == []

@@ -270,7 +270,7 @@ def test_a_document_that_is_none_leaves_nothing(runtime, text, message):
     done = runtime("run", "--bundle", str(runtime.bundle), runtime.id)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         1,
-        f"veloci-runtime: veloci-runtime run failed: {message}",
+        f"veloci-runtime run failed: {message}",
     )
     assert runtime.traces() == []
 

@@ -153,7 +153,8 @@ def _report(message: str, hint: str) -> None:
     message = "".join(c if c.isprintable() else "; " if c == "\n" else f"\\x{ord(c):02x}" for c in message)
     if "log" in _chosen:
         _log("error", message)
-    print(message if "log" in _chosen else f"{_name}: {message}", file=sys.stderr)
+    named = "log" in _chosen or message.startswith(f"{_name} ")  # as in `runc create failed`
+    print(message if named else f"{_name}: {message}", file=sys.stderr)
     if hint and "log" not in _chosen:
         print(f"  try: {hint}", file=sys.stderr)
 
