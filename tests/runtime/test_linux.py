@@ -34,6 +34,16 @@ def test_sysctls_of_each_namespace_are_set_and_the_hosts_stay(either):
     assert host == {name: Path("/proc/sys/" + name.replace(".", "/")).read_text() for name in values}
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_sysctls_that_want_each_other_may_stand_in_any_order(runtime, turned):
+    values = {"net.ipv4.ip_local_port_range": "1 2000", "net.ipv4.ip_unprivileged_port_start": "0"}
+    ordered = dict(sorted(values.items(), reverse=turned))
+    files = [f"/proc/sys/{name.replace('.', '/')}" for name in ordered]
+    done = runtime.run("cat", *files, change=linux(sysctl=ordered))
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()] == [ordered[name].split() for name in ordered]
+
+
 def test_a_sysctl_with_dots_in_a_part_is_spelled_with_slashes(runtime):
     done = runtime.run("true", change=linux(sysctl={"net/ipv4/conf/no.such/forwarding": "1"}))
     assert done.stderr.splitlines()[0].endswith(

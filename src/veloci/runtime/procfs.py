@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 def sysctl(child: Child, values: Sequence[tuple[str, str]]) -> None:
     """Write kernel parameters of the container's namespaces through a procfs that nothing can be mounted on."""
     proc = _private_proc()
+    refused = []
     try:
         for path, value in values:
+            try:
+                write_beneath(proc, f"sys/{path}", value.encode())
+            except OSError:
+                refused.append((path, value))
+        for path, value in refused:  # again, after the others: the range of ports must not lie below the privileged ones
             write_beneath(proc, f"sys/{path}", value.encode())
     finally:
         os.close(proc)
