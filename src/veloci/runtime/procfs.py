@@ -25,7 +25,7 @@ def sysctl(child: Child, values: Sequence[tuple[str, str]]) -> None:
                 write_beneath(proc, f"sys/{path}", value.encode())
             except OSError:
                 refused.append((path, value))
-        for path, value in refused:  # again, after the others: the range of ports must not lie below the privileged ones
+        for path, value in refused:  # again: a range of ports wants to know which ones are privileged
             write_beneath(proc, f"sys/{path}", value.encode())
     finally:
         os.close(proc)
