@@ -56,6 +56,26 @@ def test_a_way_that_does_not_work_here_is_refused_and_nothing_is_kept(roots):
         subprocess.run(["umount", roots / "data"], check=True)
 
 
+@pytest.mark.needs("root", "overlay", "unshare")
+def test_where_no_layer_can_be_mounted_from_its_tar_it_is_unpacked_and_why_is_said(roots):
+    """In memory EROFS has loop devices, and here there are none."""
+    for name in ("data", "tree"):
+        (roots / name).mkdir()
+    steps = [
+        'mount -t tmpfs tmpfs "$0/data" && mount --bind /dev/null /dev/loop-control && "$@" info',
+        'tar -cC "$0/tree" . | "$@" import - one',
+        '"$@" --snapshotter=erofs create --network=none one true',
+    ]
+    words = ["unshare", "--mount", "sh", "-c", "\n".join(steps), str(roots), sys.executable, "-m", "veloci"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
+    why = "mount a layer that is kept as its tar, which takes root and EROFS as of Linux 6.4: "
+    driver, line = done.stdout.partition("Storage Driver: ")[2].splitlines()[:2]
+    assert (driver, line.partition(why)[0]) == ("overlay", "  erofs: not here: ")
+    said = done.stderr.splitlines()
+    assert said[0].startswith(f"veloci: --snapshotter: erofs: {why}")
+    assert said[1:] == ["  try: overlay works here"]
+
+
 def test_one_may_choose_for_one_command_and_the_store_keeps_its_own(roots):
     (roots / "data/snapshots").mkdir(parents=True)
     (roots / "data/snapshots/driver").write_text("overlay\n")

@@ -3,9 +3,9 @@
 import contextlib
 import io
 import os
-import re
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -49,14 +49,21 @@ def snapshots(tmp_path, request):
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
     try:
         yield Snapshots(str(place / "snapshots"))
-        assert not [line for line in looped() if line.startswith(f"{place}/")]
+        limit = time.monotonic() + 10  # what was mounted by a child that has ended goes a little later
+        while left := [line for line in looped() if line.startswith(f"{place}/")]:
+            assert time.monotonic() < limit, left
+            time.sleep(0.05)
     finally:
         subprocess.run(["umount", place], check=True)
 
 
 def looped():
     """The files that are loop devices."""
-    return [file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file")]
+    found = []
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it ends while we look
+            found.append(file.read_text())
+    return found
 
 
 @contextlib.contextmanager
@@ -169,10 +176,10 @@ def test_a_mount_outlives_the_removal_of_its_layers(snapshots, monkeypatch):
 def test_one_that_this_kernel_cannot_mount_says_what_to_do(snapshots, monkeypatch):
     top = apply(snapshots, monkeypatch, "e")
     Path(snapshots.layer(top), "index").write_bytes(bytes(4096))  # as unknown as blocks of 512 bytes before Linux 6.4
-    with pytest.raises(HostError, match=r"mount a layer that is kept as its tar: .*nvalid argument") as failure:
+    words = r"mount a layer that is kept as its tar, which takes root and EROFS as of Linux 6.4: .*nvalid argument"
+    with pytest.raises(HostError, match=words) as failure:
         snapshots.view(top)
-    wanted = "this takes root and Linux 6.4: remove the image, and pull it again with --snapshotter overlay"
-    assert failure.value.hint == wanted
+    assert failure.value.hint == "remove the image, and pull it again with --snapshotter overlay"
 
 
 @erofs
@@ -217,26 +224,6 @@ def test_the_store_chooses_once_and_says_no_to_what_it_does_not_know(snapshots, 
     Path(snapshots.root, "driver").write_text("tape\n")
     with pytest.raises(InvalidInput, match="no snapshotter 'tape'"):
         driver(snapshots)
-
-
-@pytest.mark.skipif(
-    tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 4),
-    reason="this kernel has EROFS with blocks of 512 bytes",
-)
-def test_a_kernel_that_cannot_read_a_layer_as_it_is_has_it_unpacked_and_says_why(snapshots, monkeypatch):
-    monkeypatch.delenv("VELOCI_SNAPSHOTTER", raising=False)
-    assert driver(snapshots) == "overlay"
-    [(name, why)] = better(snapshots)
-    assert name == "erofs"
-    alone = "mount a layer that is kept as its tar: (Invalid argument|No such device)"
-    under = "mount 2 layers: fsconfig: Operation not supported: lowerdir\\+"  # overlayfs before 6.5
-    assert re.fullmatch(f"not here: ({alone}|{under})", why)
-    with pytest.raises(Unsupported) as refused:
-        apply(snapshots, monkeypatch, "e")
-    assert str(refused.value) == why.replace("not here", "--snapshotter: erofs")
-    assert refused.value.hint == "overlay works here"
-    assert better(snapshots) == [(name, why)]
-    assert snapshots.chain_ids() == os.listdir(f"{snapshots.root}/ingest") == []
 
 
 def test_a_store_on_a_file_system_that_takes_no_overlay_copies_and_says_why(tmp_path, monkeypatch):

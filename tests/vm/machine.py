@@ -42,7 +42,7 @@ SCRIPT = """#!/bin/sh
 exec >/dev/ttyS1 2>&1
 cd /opt/veloci
 # The kernel loads them when they are asked for; the tests look whether they are there before they ask.
-modprobe -a overlay veth bridge nf_tables
+modprobe -a overlay erofs loop veth bridge nf_tables
 systemctl start dbus systemd-logind
 echo "Linux $(uname -r), /sys/fs/cgroup is $(stat -fc %T /sys/fs/cgroup)"
 python3 -m pytest -p no:cacheprovider --color=no -rfEs --tb=short --timeout 300 $(cat tests.list)

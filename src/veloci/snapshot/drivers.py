@@ -1,7 +1,7 @@
 """Which way a store's layers are kept from now on. What is there already stays as it is: every way mounts with any.
 
 overlay   unpacked, stacked by overlayfs
-erofs     the tar as it came and an index of it; the kernel reads it where it is (Linux 6.4, root)
+erofs     the tar as it came and an index of it; the kernel reads it where it is (root, and Linux 6.4 or EROFS as of it)
 copy      unpacked, and copied whole for each container: where overlayfs is missing
 """
 

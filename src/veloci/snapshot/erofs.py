@@ -1,6 +1,6 @@
 """A layer's tar mounted as it is, by its index; what a container's start needs, and imports nothing.
 
-Linux 6.12 and later mount an index that is a file, on most file systems; else, and from 6.4 on, when EROFS
+Linux 6.12 and later mount an index that is a file, on most file systems; else, and from 6.4 on (Debian's 6.1 too), when EROFS
 learned blocks of less than a page, the two files are attached to loop devices.
 """
 

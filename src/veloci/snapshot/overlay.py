@@ -16,7 +16,7 @@ on, for the same reason: each layer has numbers of its own, and files would be o
 from __future__ import annotations
 
 import os
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EINVAL, EOPNOTSUPP
 from struct import pack, unpack
 
 from veloci.errors import HostError, Unsupported
@@ -44,7 +44,8 @@ def mounted(
         try:
             return _new(lowers, upper, work, trees, owners)
         except OSError as error:
-            if error.errno != EINVAL or owners >= 0:
+            # EOPNOTSUPP is of before Linux 6.5: the old interface takes no descriptor, as layers kept as their tar are
+            if error.errno not in {EINVAL, EOPNOTSUPP} or owners >= 0:
                 raise
             return classic(lowers, upper, work)
     except OSError as error:
@@ -128,8 +129,9 @@ def archived(path: str, opened: list[int]) -> int:
     try:
         return archive(index, tar)
     except OSError as error:
-        hint = "this takes root and Linux 6.4: remove the image, and pull it again with --snapshotter overlay"
-        raise HostError("mount a layer that is kept as its tar", error, hint=hint) from error
+        hint = "remove the image, and pull it again with --snapshotter overlay"
+        doing = "mount a layer that is kept as its tar, which takes root and EROFS as of Linux 6.4"
+        raise HostError(doing, error, hint=hint) from error
 
 
 def _short(path: str, opened: list[int]) -> str:
