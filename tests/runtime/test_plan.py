@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,9 @@ def process(**given):
     return lambda config: config["process"].update(given)
 
 
+APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+
+
 @pytest.mark.parametrize(
     ("change", "step", "remedy"),
     [
@@ -128,7 +132,11 @@ def process(**given):
         (process(args=["nothing"]), "find", "put the program into the root"),
         (process(cwd="/bin/sh"), "cwd", "name a directory of the root"),
         (process(oomScoreAdj=5000), "score", "a number from -1000 to 1000"),
-        (process(apparmorProfile="x"), "label", "take the field out"),
+        (
+            process(apparmorProfile="x"),
+            "label",
+            "correct it" if APPARMOR.exists() and APPARMOR.read_text() == "Y\n" else "take the field out",
+        ),
         (lambda c: c["linux"]["namespaces"][0].update(path="/proc/4194305/ns/x"), "join", "start the container whose"),
         (linux(sysctl={"net.nothing": "1"}), "sysctl", "see /proc/sys"),
         (linux(sysctl={"kernel.pid_max": "1"}), "sysctl", "$.linux.sysctl.kernel.pid_max: correct it"),
