@@ -1,7 +1,7 @@
 """A layer's tar mounted as it is, by its index; what a container's start needs, and imports nothing.
 
-Linux 6.12 and later mount an index that is a file, on most file systems; else, and from 6.4 on (Debian's 6.1 too), when EROFS
-learned blocks of less than a page, the two files are attached to loop devices.
+Linux 6.12 and later mount an index that is a file, on most file systems; else, and from 6.4 on, when EROFS
+learned blocks of less than a page (Debian's 6.1 has that too), the two files are attached to loop devices.
 """
 
 from __future__ import annotations
