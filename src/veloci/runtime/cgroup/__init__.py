@@ -216,10 +216,14 @@ class Group:
         return []
 
     def kill(self, signal: int = 9) -> None:
-        """Send `signal` to every process in it; SIGKILL to all at once, and again to those left or born meanwhile."""
+        """Send `signal` to every process in it; SIGKILL to all at once, and again to those left or born meanwhile.
+
+        By number only where version 2 cannot, or holds not all of them: who is dying may be slow to leave, and a
+        number seen may be another's by then.
+        """
         for attempt in range(_PATIENCE):
             pids = self.pids()
-            if attempt or signal != 9 or not pids or not self._killed():
+            if signal != 9 or not pids or attempt >= _PATIENCE // 2 or not self._killed():
                 for pid in pids:
                     try:
                         os.kill(pid, signal)
