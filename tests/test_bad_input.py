@@ -305,7 +305,8 @@ class World:
         before = self.traces()
         done = self.run(PROGRAMS / program, *self.words(words))
         said = "\n".join(line for line in done.stderr.splitlines() if not PROGRESS.match(line))
-        fits = re.fullmatch(pattern(f"{program}: {message}", **self.places), said) is not None
+        whole = message if message.startswith(f"{program} ") else f"{program}: {message}"
+        fits = re.fullmatch(pattern(whole, **self.places), said) is not None
         assert fits, done.stderr
         assert done.returncode == status
         assert self.left(before) == []
