@@ -72,8 +72,7 @@ def _bundle(
                     opened as packed,
                     closing(_soon(iter(packed), ahead)) as blob,
                     closing(_soon(decompressed(blob), ahead)) as plain,
-                    Verified(plain, diff_id) as checked,
-                    closing(_soon(checked, ahead)) as tar,
+                    Verified(plain, diff_id) as tar,
                 ):
                     apply(tar, root, overlay=False, owners=owners, keep_links=keep_links, hashes=hashes)
             yield making, root
