@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _socket import IPPROTO_TCP, SOCK_CLOEXEC, SOCK_STREAM, TCP_NODELAY, gaierror, getaddrinfo, socket
+from _socket import IPPROTO_TCP, SOCK_CLOEXEC, SOCK_STREAM, TCP_NODELAY, gaierror, getaddrinfo
 from _thread import allocate_lock
 
 from veloci.errors import Denied, InvalidInput
@@ -10,7 +10,7 @@ from veloci.registry import urls
 from veloci.registry.failures import ByProxy, Cut, Failure, Gone, Silent, Untrusted, text
 from veloci.registry.inner import is_inner
 from veloci.registry.proxies import proxy
-from veloci.registry.wire import Wire
+from veloci.registry.wire import Socket, Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _target(url: str, way: Way) -> tuple[str, str]:
     return host, f"http://{host}{target}" if way.by and not way.tls else target
 
 
-def _connected(host: str, port: int, timeout: float, *, guarded: bool) -> socket:
+def _connected(host: str, port: int, timeout: float, *, guarded: bool) -> Socket:
     """A connection to the first address of a host that can be reached. Raises Gone, Silent; Denied for an inner one."""
     try:
         found = getaddrinfo(host.encode(), port, 0, SOCK_STREAM)
@@ -205,7 +205,7 @@ def _connected(host: str, port: int, timeout: float, *, guarded: bool) -> socket
                 raise Denied(f"the registry points to {host}, which is the inner address {address[0]}")
     failure: OSError | None = None
     for family, kind, protocol, _, address in found:
-        made = socket(family, kind | SOCK_CLOEXEC, protocol)
+        made = Socket(family, kind | SOCK_CLOEXEC, protocol)
         try:
             made.settimeout(timeout)
             made.connect(address)

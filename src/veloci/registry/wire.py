@@ -51,6 +51,19 @@ def spare(threads: Collection[int]) -> None:
     _interrupted.difference_update(threads)
 
 
+class Socket(socket):
+    """One that is closed when nobody has it any more.
+
+    A connection that is kept is in a cycle with those who keep it; the collector ends its parts in any order, and a
+    socket of the library's, as of Python 3.12, would warn that it was not closed.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Wire:
     """A connection. stream: what was opened; keep: takes the connection back when an answer was read.
 
@@ -62,9 +75,6 @@ class Wire:
         _live.add(ref(self, _live.discard))
         self._limit = 0.0
         self._waited, self._count, self._reads = 0.0, 0, 0
-
-    def __del__(self) -> None:
-        self.stream.close()
 
     def close(self) -> None:
         """End it."""
