@@ -28,7 +28,7 @@ BLOCKS = {
 }  # fmt: skip
 LAYERS = {
     "_compression", "_lzma", "_weakrefset", "atexit", "encodings.ascii", "isal", "isal._isal", "isal._version",
-    "isal.igzip_lib", "lzma", "threading",
+    "isal.igzip_lib", "lzma", "threading", *(("warnings",) if sys.version_info >= (3, 13) else ()),  # threading's
 }  # fmt: skip
 TRAVELLING = {"copy": ACROSS, "push": ACROSS | STORE | BLOCKS, "pull": ACROSS | STORE | BLOCKS | LAYERS}
 
