@@ -281,6 +281,23 @@ class Containerd:
 
 
 @contextlib.contextmanager
+def waits(lock, code):
+    """Whether Python's `code` waits, once it has printed a line, while `lock` is held, and then ends well.
+
+    lock: what ends when its `with` block does.
+    """
+    with lock:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        try:
+            process.wait(0.5)
+            waited = False
+        except subprocess.TimeoutExpired:
+            waited = True
+    rest, _ = process.communicate(timeout=20)
+    return waited and (process.returncode, rest) == (0, b"")
+
+
 def own_network():
     """This thread, and what it starts, is in a network namespace of its own for a while; only `lo` is there, up."""
     from veloci.kernel.process import CLONE_NEWNET, setns, unshare

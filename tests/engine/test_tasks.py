@@ -97,15 +97,16 @@ def test_ahead_gives_the_same_items_and_the_failure_in_its_place():
         next(stream)
 
 
+def noted(asked):
+    """A thousand numbers; `asked` gets those that were asked for."""
+    for number in range(1000):
+        asked.append(number)
+        yield number
+
+
 def test_a_reader_that_stops_early_stops_the_thread():
     made = []
-
-    def items():
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    stream = ahead(items(), depth=2)
+    stream = ahead(noted(made), depth=2)
     next(stream)
     stream.close()
     assert len(made) < 10
@@ -135,11 +136,6 @@ def test_a_stream_is_spread_over_threads_and_stays_in_order():
 def test_what_fails_of_a_stream_fails_in_its_place_and_no_more_is_asked_for():
     asked = []
 
-    def items():
-        for number in range(1000):
-            asked.append(number)
-            yield number
-
     def fail(number):
         if number == 5:
             raise OSError("five")
@@ -147,11 +143,11 @@ def test_what_fails_of_a_stream_fails_in_its_place_and_no_more_is_asked_for():
 
     got = []
     with pytest.raises(OSError, match="five"):
-        got.extend(spread(fail, items()))
+        got.extend(spread(fail, noted(asked)))
     assert got == [0, 1, 2, 3, 4]
     assert len(asked) < 50
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
-    stream = spread(abs, items())
+    stream = spread(abs, noted(asked))
     next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]

@@ -7,6 +7,7 @@ from fcntl import LOCK_EX, LOCK_SH
 from threading import Thread
 
 import pytest
+from peers import waits
 
 from veloci.content.lease import Locked
 from veloci.content.store import Store
@@ -101,13 +102,7 @@ def test_what_a_killed_command_left_goes_and_what_a_running_one_makes_stays(snap
 )
 def test_who_collects_and_who_counts_on_layers_wait_for_each_other(snapshots, lock, how, what):
     code = f"from veloci.snapshot import Snapshots; print(flush=True); Snapshots({snapshots.root!r}).{what}"
-    with lock(snapshots.root, how):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        process.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-    assert process.communicate(timeout=20) == (b"", None)
-    assert process.returncode == 0
+    assert waits(lock(snapshots.root, how), code)
 
 
 def test_what_is_below_a_layer_that_comes_stays(snapshots, tmp_path):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST = 2**63
+KNOWN = 1024  # fields that are remembered, of a kind
 
 
 def number(field: bytes, what: str) -> int:
@@ -26,6 +27,23 @@ def number(field: bytes, what: str) -> int:
         return int(text, 8) if text.isdigit() else _empty(text)
     except ValueError:
         raise InvalidInput(f"the {what} is {text!r}, not an octal number", where="tar") from None
+
+
+class Known(dict[bytes, int]):
+    """The numbers of a kind of field in which few stand, by its bytes: a layer has a hundred thousand fields.
+
+    Raises InvalidInput, as `number` does.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def __missing__(self, field: bytes) -> int:
+        if len(self) >= KNOWN:
+            self.clear()
+        value = self[field] = number(field, self._what)
+        return value
 
 
 def _empty(text: bytes) -> int:

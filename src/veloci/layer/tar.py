@@ -12,7 +12,7 @@ from struct import Struct
 from zlib import adler32
 
 from veloci.errors import InvalidInput
-from veloci.layer.number import decimal_ns, number, numbers
+from veloci.layer.number import Known, decimal_ns, number, numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +26,7 @@ IDS = 2**32 - 2  # the largest uid and gid: the next one means "no change" to th
 HEADER = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 ZERO = bytes(BLOCK)
 KINDS = {b"\0": b"0", b"7": b"0"}  # the old regular file, the contiguous one
-
-
-class _Known(dict[bytes, int]):
-    """The numbers of fields in which few stand, by their bytes: a layer has a hundred thousand fields."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self._what = what
-
-    def __missing__(self, field: bytes) -> int:
-        if len(self) >= KNOWN:
-            self.clear()
-        value = self[field] = number(field, self._what)
-        return value
-
-
-KNOWN = 1024
-MODES, UIDS, GIDS, TIMES = _Known("mode"), _Known("uid"), _Known("gid"), _Known("mtime")
+MODES, UIDS, GIDS, TIMES = Known("mode"), Known("uid"), Known("gid"), Known("mtime")
 
 
 class Entry:

@@ -239,7 +239,6 @@ class _Lent:
     def __init__(self, stream: Stream) -> None:
         self.recv, self.sendall, self.settimeout = stream.recv, stream.sendall, stream.settimeout
         self.fileno = stream.fileno
-        self.fileno = stream.fileno
 
     def close(self) -> None:
         pass
