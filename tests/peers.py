@@ -280,7 +280,6 @@ class Containerd:
         shutil.rmtree(self.short, ignore_errors=True)
 
 
-@contextlib.contextmanager
 def waits(lock, code):
     """Whether Python's `code` waits, once it has printed a line, while `lock` is held, and then ends well.
 
@@ -298,6 +297,7 @@ def waits(lock, code):
     return waited and (process.returncode, rest) == (0, b"")
 
 
+@contextlib.contextmanager
 def own_network():
     """This thread, and what it starts, is in a network namespace of its own for a while; only `lo` is there, up."""
     from veloci.kernel.process import CLONE_NEWNET, setns, unshare
